@@ -1,0 +1,5 @@
+import sys
+
+from labs_lib.cli import main
+
+sys.exit(main())

@@ -1,0 +1,65 @@
+"""The labs of the course, in order: the one table from which every list of labs is made."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+
+from labs_lib.errors import LabError
+
+NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One lab: its number, the subject package with its tools and exercises, and its notebook."""
+
+    number: str
+    subject: str
+    file: str
+    title: str
+    question: str
+    minutes: int
+    gpu: str  # "none": a GPU changes nothing; "optional": with one the lab shows more
+
+    @property
+    def notebook(self) -> Path:
+        return NOTEBOOKS / self.file
+
+    def module(self, name: str) -> ModuleType | None:
+        """The subject's module of that name, such as "exercises" or "commands"; None where it has none."""
+        path = f"labs_lib.{self.subject}.{name}"
+        return importlib.import_module(path) if importlib.util.find_spec(path) else None
+
+
+LABS = (
+    Lab(
+        number="01",
+        subject="static_memory",
+        file="01_static_memory_planning.ipynb",
+        title="Static memory planning",
+        question="How little memory does a forward pass need, and does reusing it make anything faster?",
+        minutes=40,
+        gpu="none",
+    ),
+)
+
+
+def find(name: str) -> Lab:
+    """The lab with that number or subject.
+
+    >>> find("1").title
+    'Static memory planning'
+    >>> find("static_memory").number
+    '01'
+
+    Raises LabError when there is no such lab.
+    """
+    for lab in LABS:
+        if name == lab.subject or name.zfill(2) == lab.number:
+            return lab
+    known = ", ".join(f"{lab.number} ({lab.subject})" for lab in LABS)
+    raise LabError(f"There is no lab {name!r}.", f"The labs are {known}.", "Give one of these numbers or names.")

@@ -1,0 +1,210 @@
+"""compare(naive, optimised): is the answer the same, what does each cost, and is one really faster?"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from labs_lib.equality import Difference, arrays, difference
+from labs_lib.errors import LabError
+from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, present, render, subplots
+from labs_lib.ledger import Ledger, ledger
+from labs_lib.machine import preset
+from labs_lib.timing import Timing, time_pair
+
+TICKS = (0.001, 0.01, 0.1, 0.2, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3, 5, 10, 30, 100, 1000)
+BUDGET_S = {"ci": 1.0, "lab": 3.0, "gpu": 3.0}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` found. Factors are naive over optimised: above 1, the optimised version is ahead."""
+
+    timing: Timing
+    ledger: tuple[Ledger, Ledger]  # of naive, of optimised
+    difference: Difference
+    rtol: float
+    threads: int
+
+    @property
+    def ratio(self) -> float:
+        """Naive time over optimised time."""
+        return self.timing.ratio
+
+    @property
+    def low(self) -> float:
+        return self.timing.low
+
+    @property
+    def high(self) -> float:
+        return self.timing.high
+
+    @property
+    def floor(self) -> float:
+        """The factor under which this machine cannot tell naive from naive: 1.03 is 3 %."""
+        return self.timing.floor
+
+    @property
+    def verdict(self) -> str:
+        """"faster", "slower" or "indistinguishable": where the optimised version stands."""
+        return self.timing.verdict
+
+    @property
+    def same(self) -> bool:
+        """Whether the outputs that were timed agree within the tolerance."""
+        return self.difference.relative <= self.rtol
+
+    def as_dict(self) -> dict[str, object]:
+        """For `--json` and the journal: numbers and words only."""
+        return {
+            "same": self.same,
+            "difference": self.difference.relative,
+            "rtol": self.rtol,
+            "ratio": self.ratio,
+            "low": self.low,
+            "high": self.high,
+            "floor": self.floor,
+            "verdict": self.verdict,
+            "rounds": self.timing.rounds,
+            "naive_seconds": self.timing.naive_seconds,
+            "optimised_seconds": self.timing.optimised_seconds,
+            "threads": self.threads,
+            "ledger": {"naive": self.ledger[0].as_dict(), "optimised": self.ledger[1].as_dict()},
+        }
+
+    def __str__(self) -> str:
+        answer = "The answer is the same" if self.same else "THE ANSWER DIFFERS"
+        floor = f"this machine cannot tell A from A within {_percent(self.floor)}"
+        interval = f"{self.ratio:.2f}x, 95 % interval {self.low:.2f} to {self.high:.2f}"
+        if self.low == 0:
+            rounds = f"{self.timing.rounds} round" + "s" * (self.timing.rounds > 1)
+            time = f"only {rounds} fitted into the time budget, too few for an interval: raise budget_s"
+        elif self.verdict == "indistinguishable":
+            time = f"in time they are indistinguishable here ({interval}; {floor})"
+        else:
+            time = f"the optimised version is {self.verdict} ({interval}; {floor})"
+        found = self.difference.where or f"largest difference {self.difference.relative:.1e} of the largest value"
+        return f"{answer} ({found}, allowed {self.rtol:.1e}); {time}."
+
+    def table(self) -> list[tuple[str, str, str, str]]:
+        """(kind of number, what, naive, optimised), ready to print."""
+        naive, optimised = (dict(side.rows()) for side in self.ledger)
+        rows = [
+            ("counted", what, f"{naive.get(what, 0):,}", f"{optimised.get(what, 0):,}")
+            for what in (naive if len(naive) > len(optimised) else optimised)
+        ]
+        seconds = (self.timing.naive_seconds, self.timing.optimised_seconds)
+        rows.append(("measured", f"time per call ({self.threads} thread)", *(_time(s) for s in seconds)))
+        return rows
+
+    def picture(self) -> Picture:
+        """The ratio with its interval, over the band in which this machine cannot tell A from A."""
+        widest = 10 * max(self.ratio, 1 / self.ratio)  # stands for infinity where there is no interval
+        low, high, floor = max(self.low, 1 / widest), min(self.high, widest), min(self.floor, widest)
+        color = {"faster": OPTIMISED["color"], "slower": NAIVE["color"]}.get(self.verdict, NEUTRAL)
+        figure, axes = subplots(7, 1.5)
+        axes.axvspan(1 / floor, floor, color=NEUTRAL, alpha=0.25, lw=0)
+        axes.axvline(1, color=NEUTRAL, lw=1)
+        axes.plot([low, high], [0, 0], lw=5, color=color, solid_capstyle="butt")
+        axes.plot(self.ratio, 0, "o", ms=9, color=color, mec="white")
+        axes.annotate(f"{self.ratio:.2f}x", (self.ratio, 0), (0, 9), textcoords="offset points", ha="center")
+        edge = 1.1 * max(1.15, floor, high, 1 / low)
+        axes.set_xscale("log")
+        axes.set_xlim(1 / edge, edge)
+        axes.set_ylim(-1, 1.6)
+        ticks = [tick for tick in TICKS if 1 / edge <= tick <= edge]
+        axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+        axes.minorticks_off()
+        axes.set_yticks([])
+        axes.spines["left"].set_visible(False)
+        axes.set_xlabel("naive time / optimised time (measured; grey: the noise floor)")
+        return render(figure, str(self))
+
+    def _repr_html_(self) -> str:
+        head = "<tr><th></th><th></th><th>naive</th><th>optimised</th></tr>"
+        body = "".join(
+            f"<tr><td><i>{kind}</i></td><td>{html.escape(what)}</td><td>{a}</td><td>{b}</td></tr>"
+            for kind, what, a, b in self.table()
+        )
+        return f"<table>{head}{body}</table>"
+
+    def _ipython_display_(self) -> None:
+        """A table, then the picture with its sentence."""
+        from IPython.display import HTML
+
+        present(HTML(self._repr_html_()))
+        present(self.picture())
+
+
+def compare(
+    naive: Callable[..., object],
+    optimised: Callable[..., object],
+    *inputs: object,
+    rtol: float | None = None,
+    budget_s: float | None = None,
+    threads: int = 1,
+    progress: bool = True,
+) -> Comparison:
+    """Compares two functions on the same inputs: answer, exact costs, and time with its uncertainty.
+
+    Both are warmed up, then timed in interleaved rounds with `threads` threads for about `budget_s`
+    seconds (3; 1 under LABS_PRESET=ci); see `labs_lib.timing` for the method. Then the outputs that
+    were timed last are compared: the largest difference may be `rtol` of the largest value. By default
+    `rtol` is 32 machine epsilons of the outputs' precision: what rounding makes of sums of a thousand
+    terms, whose error grows like the square root of their number. Last, one more call of each is
+    counted.
+
+    >>> import numpy as np
+    >>> x = np.ones(4096, np.float32)
+    >>> result = compare(lambda x: [float(v) + 1 for v in x], lambda x: (x + 1).tolist(), x, progress=False)
+    >>> result.same, result.verdict, result.ledger[1].bytes_allocated
+    (True, 'faster', 16384)
+
+    Raises LabError where one of the functions changes its inputs.
+    """
+    budget_s = BUDGET_S[preset()] if budget_s is None else budget_s
+    if budget_s <= 0 or threads < 1:
+        raise LabError(
+            f"budget_s={budget_s} and threads={threads} can't be used.", "Both must be above 0.", "Leave them out."
+        )
+    before = arrays(inputs)
+    with _progress_bar(progress) as advance:
+        timing = time_pair(
+            lambda: naive(*inputs), lambda: optimised(*inputs), budget_s=budget_s, threads=threads, progress=advance
+        )
+    answer = difference(*timing.outputs)
+    if difference(before, arrays(inputs)).relative > 0:
+        raise LabError(
+            "One of the two functions changes its inputs.",
+            "Each call then works on the result of the one before, so the two are not compared on the same data.",
+            "Let the function copy what it changes, or write into a buffer of its own.",
+        )
+    return Comparison(
+        timing=timing,
+        ledger=(ledger(naive, *inputs), ledger(optimised, *inputs)),
+        difference=answer,
+        rtol=32 * answer.epsilon if rtol is None else rtol,
+        threads=threads,
+    )
+
+
+def _percent(factor: float) -> str:
+    return f"{100 * (factor - 1):.1f} %"
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+@contextmanager
+def _progress_bar(wanted: bool) -> Iterator[Callable[[float], None]]:
+    """A bar over the time budget, gone when the work is done."""
+    from tqdm.auto import tqdm
+
+    with tqdm(total=100, desc="measuring", unit="%", leave=False, disable=not wanted) as bar:
+        yield lambda fraction: bar.update(int(100 * fraction) - bar.n) and None
