@@ -10,7 +10,8 @@ from types import ModuleType
 
 from labs_lib.errors import LabError
 
-NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
+ROOT = Path(__file__).resolve().parent.parent
+NOTEBOOKS, DATA = ROOT / "notebooks", ROOT / "data"
 
 
 @dataclass(frozen=True)

@@ -208,3 +208,4 @@ def _progress_bar(wanted: bool) -> Iterator[Callable[[float], None]]:
 
     with tqdm(total=100, desc="measuring", unit="%", leave=False, disable=not wanted) as bar:
         yield lambda fraction: bar.update(int(100 * fraction) - bar.n) and None
+        bar.update(100 - bar.n)  # measuring may end early; a bar closed before its end would turn red and stay

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import inspect
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import CodeType, FunctionType
+from types import FunctionType
 
 from labs_lib import journal
 from labs_lib.catalogue import find
@@ -61,7 +62,7 @@ def judge(exercise: Exercise, attempt: object) -> Judgement:
     """The judgement on an attempt. Whatever the attempt raises becomes part of the message."""
     if not callable(attempt):
         return Judgement(NOT_YET, f"check() needs your function itself, and got {type(attempt).__name__}.")
-    if isinstance(attempt, FunctionType) and _same_code(attempt.__code__, exercise.starter.__code__):
+    if _is_starter(attempt, exercise):
         return Judgement(NOT_ATTEMPTED, "this is still the starter. Change it, run the cell, check again.")
     try:
         return Judgement(SOLVED, exercise.check(attempt))
@@ -128,14 +129,21 @@ def _find(id: str) -> Exercise | None:
         return None
 
 
-def _same_code(one: CodeType, other: CodeType) -> bool:
-    """Whether two functions have the same body, whatever their names, comments and line numbers."""
-    if (one.co_code, one.co_names, one.co_varnames) != (other.co_code, other.co_names, other.co_varnames):
-        return False
-    return len(one.co_consts) == len(other.co_consts) and all(
-        _same_code(x, y) if isinstance(x, CodeType) and isinstance(y, CodeType) else (type(x), x) == (type(y), y)
-        for x, y in zip(one.co_consts, other.co_consts, strict=True)
-    )
+def _is_starter(attempt: object, exercise: Exercise) -> bool:
+    """Whether the attempt's source is the starter's, whatever its name, comments and blank lines.
+
+    Bytecode would not do: the compiler treats names that a module imports differently in a notebook.
+    """
+    return isinstance(attempt, FunctionType) and _syntax(attempt) == _syntax(exercise.starter)
+
+
+def _syntax(function: FunctionType) -> str | None:
+    try:
+        tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    except (OSError, SyntaxError):  # no source kept, or a lambda inside a longer line: no starter of ours
+        return None
+    definition = tree.body[0]
+    return ast.dump(ast.Module(definition.body, [])) if isinstance(definition, ast.FunctionDef) else None
 
 
 def _place(error: BaseException, attempt: object) -> str:

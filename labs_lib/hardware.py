@@ -82,7 +82,7 @@ def memory(root: Path = ROOT) -> tuple[int, int]:
     for folder in _control_groups(root, "memory"):
         limit = _text(folder / "memory.max") or _text(folder / "memory.limit_in_bytes") or "max"
         used = _text(folder / "memory.current") or _text(folder / "memory.usage_in_bytes") or "0"
-        if limit != "max" and int(limit) < machine.total:
+        if limit != "max":
             statistics = dict(line.split() for line in _text(folder / "memory.stat").splitlines())
             cache = statistics.get("total_inactive_file") or statistics.get("inactive_file", 0)
             total = min(total, int(limit))

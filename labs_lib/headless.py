@@ -64,6 +64,7 @@ def run_notebook(path: Path) -> Run:
         km=AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[])),
         timeout=None,
         resources={"metadata": {"path": str(path.parent)}},
+        extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log would end up on our stderr
     )
     code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
     summary, start = "", time.monotonic()

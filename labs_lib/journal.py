@@ -184,7 +184,7 @@ def record(kind: str, **fields: object) -> dict:
     if taken := [name for name in fields if name in RESERVED]:
         raise ValueError(f"every event has its own field {taken[0]!r}")
     event = {
-        "time": datetime.now(UTC).isoformat(timespec="milliseconds"),
+        "time": datetime.now(UTC).isoformat(timespec="microseconds"),
         "id": os.urandom(8).hex(),
         "kind": kind,
         "version": VERSION,

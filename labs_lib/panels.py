@@ -138,7 +138,10 @@ class _View:
         self.progress = widgets.IntProgress(
             value=100, max=100, layout=widgets.Layout(width="430px", height="6px", visibility="hidden")
         )
-        self.box = widgets.VBox([*self.inputs.values(), self.progress, self.image, self.text])
+        self.box = widgets.VBox(
+            [*self.inputs.values(), self.progress, self.image, self.text],
+            layout=widgets.Layout(align_items="flex-start"),  # else the picture is stretched to the page's width
+        )
         self.box.add_class("labs-panel")
         self.follow(panel.state, panel.picture)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import html
 import math
 from dataclasses import dataclass
+from numbers import Integral
 from typing import TYPE_CHECKING
 
 from labs_lib.errors import LabError
@@ -93,9 +94,9 @@ class Prediction:
             print(f"No prediction recorded; {known}.")
         else:
             late = " after the answer was shown" if standing.late else ""
-            off = "a ratio cannot score that" if score is None else f"off by a factor of {math.exp(score):.2f}"
+            verdict = "no ratio can score that" if score is None else f"off by a factor of {_factor(score)}"
             end = ", not counted." if standing.late else "."
-            print(f"You predicted {self._with_unit(standing.guess)}{late}; {known}: {off}{end}")
+            print(f"You predicted {self._with_unit(standing.guess)}{late}; {known}: {verdict}{end}")
         if self._view:
             self._view.update()
 
@@ -132,7 +133,7 @@ class Prediction:
             if event["kind"] == "truth":
                 revealed = True
             elif event["kind"] == "prediction" and guess is None:
-                guess, late = float(event["value"]), revealed
+                guess, late = event["value"], revealed
         return _Standing(guess, late, revealed)
 
     def _with_unit(self, value: float) -> str:
@@ -144,6 +145,11 @@ def _score(guess: float | None, truth: float) -> float | None:
     if guess is None or not 0 < truth < math.inf:
         return None
     return abs(math.log(guess) - math.log(truth))
+
+
+def _factor(score: float) -> str:
+    factor = math.exp(score)
+    return f"{factor:.2f}" if factor < 100 else quantity(factor)
 
 
 class _View:
@@ -177,7 +183,7 @@ class _View:
         """Says where the prediction stands, and closes the slider once there is a guess."""
         guess = self.prediction.guess
         if guess is not None:
-            self.slider.value = min(max(guess, self.prediction.low), self.prediction.high)
+            self.slider.value = guess  # outside its range it stops at the end
         self.slider.disabled = self.button.disabled = guess is not None
         self.text.value = html.escape(self.prediction.says)
 
@@ -191,7 +197,7 @@ def calibration() -> Picture:
     from labs_lib.figures import NEUTRAL, OPTIMISED, render, subplots
 
     scored = journal().scored
-    figure, axes = subplots(width=4.6, height=4.2)
+    figure, axes = subplots(width=4.6, height=4.2 if scored else 0.8)
     if not scored:
         says = "No prediction has been scored yet: commit to a number in a lab, then run on to its answer."
         axes.axis("off")
@@ -215,15 +221,17 @@ def _summary(scores: list[float]) -> str:
     from statistics import median
 
     count = f"{len(scores)} predictions" if len(scores) > 1 else "1 prediction"
-    factor = math.exp(median(scores))
-    within = sum(score <= math.log(2) for score in scores)
-    return f"{count}: off by a factor of {factor:.2f} in the median, {within} within a factor of 2."
+    factor = _factor(median(scores))
+    within = sum(round(math.exp(score), 9) <= 2 for score in scores)  # exactly half is within
+    return f"{count}: off by a factor of {factor} in the median, {within} within a factor of 2."
 
 
 def quantity(value: float) -> str:
-    """Three significant digits, with thousands separated.
+    """A count as it is, any other number to three significant digits; thousands separated.
 
-    >>> [quantity(value) for value in (0.0312, 1.5, 417.3, 801_234, 0)]
-    ['0.0312', '1.5', '417', '801,234', '0']
+    >>> [quantity(value) for value in (0.0312, 1.5, 417.3, 801_234.5, 8)]
+    ['0.0312', '1.50', '417', '801,234', '8']
     """
-    return f"{value:,.0f}" if 100 <= abs(value) < 1e15 else f"{value:.3g}"
+    if isinstance(value, Integral):
+        return f"{value:,}"
+    return f"{value:,.0f}" if 99.95 <= abs(value) < 1e15 else f"{value:#.3g}"

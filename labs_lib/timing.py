@@ -14,6 +14,7 @@ import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from time import perf_counter
 
 from labs_lib.machine import pinned_threads, synchronize
@@ -43,14 +44,25 @@ def median_interval(values: Sequence[float], confidence: float = 0.95) -> Interv
     ordered = sorted(values)
     n = len(ordered)
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    # The true median lies below the k-th smallest value with the probability of fewer than k heads in n tosses.
-    k, tail = 0, 0.5**n
-    while 2 * tail <= 1 - confidence:
-        k += 1
-        tail += math.comb(n, k) * 0.5**n
+    k = _rank(n, confidence)
     if k == 0:
         return Interval(middle, -math.inf, math.inf)
     return Interval(middle, ordered[k - 1], ordered[n - k])
+
+
+@cache
+def _rank(n: int, confidence: float) -> int:
+    """The largest k such that the k-th smallest and k-th largest of n values enclose the median; 0 if none.
+
+    The true median lies below the k-th smallest value with the probability of fewer than k heads in n tosses.
+    """
+    k, ways = 0, 1  # ways: to get k heads
+    fewer = 1  # ways to get at most k heads, as a whole number: 0.5**n would vanish for n above 1000
+    while 2 * fewer / 2**n <= 1 - confidence:
+        k += 1
+        ways = ways * (n - k + 1) // k
+        fewer += ways
+    return k
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ def test_interval_holds_the_median_and_mirrors_with_the_data(values):
     assert (mirrored.low, mirrored.high) == (-interval.high, -interval.low)
 
 
-@pytest.mark.parametrize(("n", "rank"), [(5, None), (6, 1), (8, 1), (9, 2), (20, 6), (100, 40)])
+@pytest.mark.parametrize(("n", "rank"), [(5, None), (6, 1), (8, 1), (9, 2), (20, 6), (100, 40), (5000, 2431)])
 def test_interval_takes_the_ranks_of_the_sign_test(n, rank):
     """Ranks from the table of the 95 % confidence interval for a median."""
     interval = median_interval(list(range(1, n + 1)))

@@ -1,0 +1,26 @@
+# Everything a learner or a maintainer runs. The work is done in tools/, in Python.
+
+PYTHON := $(shell command -v python3 || command -v python3.13 || command -v python3.12 || command -v python3.11)
+VENV_PYTHON := .venv/bin/python
+
+.PHONY: help lab test notebooks clean setup
+
+help:  ## this list
+	@sed -n 's/^\([a-z]*\):.*##/make \1 -/p' Makefile
+
+lab: setup  ## open the course in JupyterLab
+	@$(VENV_PYTHON) -m tools.start_lab
+
+test: setup  ## lint, notebooks, unit and property tests, timing, browser
+	@$(VENV_PYTHON) -m tools.run_tests
+
+notebooks: setup  ## execute all notebooks and store their outputs
+	@$(VENV_PYTHON) -m tools.notebooks
+
+clean:  ## remove the environment and all caches
+	rm -rf .venv .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
+	find . -name __pycache__ -prune -exec rm -rf {} +
+
+setup:
+	@$(if $(PYTHON),,$(error No python3 found. Install Python 3.11, 3.12 or 3.13 from https://www.python.org/downloads))
+	@$(PYTHON) tools/setup_env.py

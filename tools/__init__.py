@@ -1,0 +1,1 @@
+"""Tools for maintainers, run from the repository's root: python -m tools.NAME."""

@@ -1,0 +1,134 @@
+"""Execute notebooks and write their outputs in normal form; the only writer of committed outputs.
+
+    python -m tools.notebooks [NOTEBOOK ...]            execute, normalise, write, then check the format
+    python -m tools.notebooks --check [NOTEBOOK ...]    only check; executes and writes nothing
+
+Without names: everything under notebooks/. Exit code 1 when a cell fails (its file is left as it was) or when
+a notebook breaks a rule of tools.notebook_format.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
+
+from nbclient import NotebookClient
+from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbformat import NotebookNode
+from tqdm import tqdm
+
+from tools import notebook_format
+from tools.normal_form import NOTEBOOKS, NotANotebook, normalise, read, write
+
+CELL_TIMEOUT_S = 300
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
+ANSI_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+
+
+class CellFailed(Exception):
+    """A cell raised, timed out or killed its kernel; `details` is the traceback, where there is one."""
+
+    def __init__(self, cell_id: str, error: str, details: str = "") -> None:
+        super().__init__(f"cell {cell_id}: {error}")
+        self.details = details
+
+
+@contextmanager
+def own_environment() -> Iterator[None]:
+    """The environment of a kernel that touches nothing of the user's: journal, profile, settings."""
+    with tempfile.TemporaryDirectory() as folder:
+        own = {
+            "LABS_JOURNAL": os.path.join(folder, "journal.jsonl"),
+            "LABS_PRESET": os.environ.get("LABS_PRESET", "lab"),
+            "IPYTHONDIR": os.path.join(folder, "ipython"),
+            "JUPYTER_CONFIG_DIR": os.path.join(folder, "config"),
+            "JUPYTER_DATA_DIR": os.path.join(folder, "data"),
+            "JUPYTER_RUNTIME_DIR": os.path.join(folder, "runtime"),
+        }
+        with mock.patch.dict(os.environ, own | ONE_THREAD):
+            yield
+
+
+def execute(notebook: NotebookNode, folder: Path, label: str = "") -> None:
+    """Run all cells in a fresh kernel started in `folder`; raises CellFailed at the first failure."""
+    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    running = ""
+    with tqdm(total=len(code_cells), desc=label, unit="cell", leave=False, disable=None) as bar:
+
+        def started(cell: NotebookNode, cell_index: int) -> None:
+            nonlocal running
+            running = cell.id
+            bar.set_postfix_str(running)
+
+        client = NotebookClient(
+            notebook,
+            timeout=CELL_TIMEOUT_S,
+            kernel_name="python3",
+            extra_arguments=[
+                "--log-level=ERROR"
+            ],  # the kernel's advice about its transport is not for authors
+            resources={"metadata": {"path": str(folder)}},
+            record_timing=False,
+            store_widget_state=False,
+            on_cell_execute=started,
+            on_cell_executed=lambda **_: bar.update(),
+        )
+        try:
+            client.execute()
+        except CellExecutionError as error:
+            raise CellFailed(running, f"{error.ename}: {error.evalue}", error.traceback) from error
+        except (CellTimeoutError, DeadKernelError) as error:
+            raise CellFailed(running, str(error).splitlines()[0]) from error
+    for cell in code_cells:
+        # A failing Button callback is only displayed: the cell that clicked it counts as a success.
+        for output in cell.outputs:
+            if output.output_type == "error":
+                raise CellFailed(cell.id, f"{output.ename}: {output.evalue}", "\n".join(output.traceback))
+
+
+def refresh(path: Path) -> bool:
+    """Execute and rewrite one notebook; True when its text changed. CellFailed leaves the file as it was."""
+    notebook = read(path)
+    execute(notebook, path.parent, path.name)
+    return write(path, normalise(notebook))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m tools.notebooks", description=__doc__.splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="only check; executes and writes nothing")
+    parser.add_argument("notebooks", nargs="*", type=Path, metavar="NOTEBOOK", help="default: all")
+    options = parser.parse_args(arguments)
+    paths = options.notebooks or sorted(NOTEBOOKS.glob("*.ipynb"))
+    if missing := [str(path) for path in paths if not path.is_file()]:
+        parser.error(f"no such notebook: {', '.join(missing)}")
+
+    failed = False
+    for path in paths:
+        try:
+            if not options.check:
+                start = time.monotonic()
+                with own_environment():
+                    outcome = "written" if refresh(path) else "unchanged"
+                print(f"{path}: executed in {time.monotonic() - start:.0f} s, {outcome}", flush=True)
+            found = notebook_format.complaints(path)
+        except CellFailed as error:
+            print(ANSI_COLOURS.sub("", error.details), file=sys.stderr)
+            found = [str(error)]
+        except NotANotebook as error:
+            found = [str(error)]
+        for complaint in found:
+            print(f"{path}: {complaint}", flush=True)
+        failed |= bool(found)
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,114 @@
+"""Runs every check, one after the other: python -m tools.run_tests  (make test does this after the set-up).
+
+It stops at the first step that fails. Nothing of the person's home is used: Jupyter, IPython and the journal
+get folders of their own. What measures time or drives a browser runs last, with nothing beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from xml.etree import ElementTree
+
+from tools.find_browser import find_browser
+
+ROOT = Path(__file__).resolve().parent.parent
+PARALLEL = ["-n", "2", "--dist=loadscope"]
+NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]
+NO_BROWSER = "NO CHROMIUM OR CHROME FOUND: the browser tests do not run (Debian: sudo apt install chromium)."
+
+
+@dataclass
+class Step:
+    """One command of the suite; pytest steps also count their tests."""
+
+    name: str
+    command: list[str]
+    seconds: float = 0.0
+    passed: int | None = None
+    skipped: int = 0
+
+    def run(self, env: dict[str, str], folder: Path) -> int:
+        """Run it with its output going straight to the terminal; the exit code."""
+        print(f"\n== {self.name}: {' '.join(self.command)}", flush=True)
+        report = folder / "report.xml"
+        report.unlink(missing_ok=True)
+        command = [sys.executable, "-m", *self.command]
+        if self.command[0] == "pytest":
+            command.append(f"--junit-xml={report}")
+        started = time.monotonic()
+        code = subprocess.run(command, cwd=ROOT, env=env, check=False).returncode
+        self.seconds = time.monotonic() - started
+        if report.exists():
+            self.passed, self.skipped = count(report)
+        return code
+
+
+def count(report: Path) -> tuple[int, int]:
+    """(passed, skipped) of a JUnit report."""
+    suites = ElementTree.parse(report).getroot().iter("testsuite")
+    total = bad = skipped = 0
+    for suite in suites:
+        total += int(suite.get("tests"))
+        skipped += int(suite.get("skipped"))
+        bad += int(suite.get("failures")) + int(suite.get("errors"))
+    return total - bad - skipped, skipped
+
+
+def steps() -> list[Step]:
+    notebooks = sorted(str(path.relative_to(ROOT)) for path in (ROOT / "notebooks").glob("*.ipynb"))
+    return [
+        Step("lint", ["ruff", "check", "."]),
+        Step("notebooks", ["pytest", *NBVAL, *PARALLEL, *notebooks]),
+        Step("tests", ["pytest", *PARALLEL, "-m", "not timing and not browser"]),
+        Step("timing and browser", ["pytest", "-m", "timing or browser"]),
+    ]
+
+
+def environment(folder: Path) -> dict[str, str]:
+    """The variables of all steps: small sizes, one thread, and folders of their own for what is written."""
+    env = {name: value for name, value in os.environ.items() if name not in ("MPLBACKEND", "PYTHONWARNINGS")}
+    for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
+        env[name] = str(folder / name.lower())
+    return env | {"LABS_PRESET": "ci", "LABS_JOURNAL": str(folder / "journal.jsonl"), "OMP_NUM_THREADS": "1"}
+
+
+def main() -> int:
+    browser = find_browser()
+    if browser is None:
+        print(f"*** {NO_BROWSER}", file=sys.stderr)
+        if os.environ.get("LABS_REQUIRE_BROWSER") == "1":
+            return 1
+    started, done = time.monotonic(), []
+    with tempfile.TemporaryDirectory() as folder:
+        env = environment(Path(folder))
+        for step in steps():
+            code = step.run(env, Path(folder))
+            done.append(step)
+            if code:
+                break
+    print()
+    for step in done:
+        tests = "" if step.passed is None else f"{step.passed:6d} passed {step.skipped:4d} skipped"
+        print(f"{step.name:20} {step.seconds:7.1f} s {tests}")
+    if browser is None:
+        print(f"*** {NO_BROWSER}")
+    passed = sum(step.passed or 0 for step in done)
+    seconds = time.monotonic() - started
+    if code:
+        print(f"make test: FAILED in step {done[-1].name!r} after {seconds:.0f} s")
+        return 1
+    print(f"make test: everything passed, {passed} tests in {seconds:.0f} s")
+    return 0
+
+
+if __name__ == "__main__":
+    try:
+        sys.exit(main())
+    except KeyboardInterrupt:
+        sys.exit(130)
