@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from numbers import Number
 from typing import TYPE_CHECKING
 
-from labs_lib.errors import LabError
-
 if TYPE_CHECKING:
     import numpy as np
 

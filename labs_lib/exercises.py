@@ -9,14 +9,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from types import FunctionType
 
-from labs_lib import journal
 from labs_lib.catalogue import find
 from labs_lib.errors import LabError
+from labs_lib.journal import journal, record
 
 NOT_ATTEMPTED, NOT_YET, SOLVED = "not attempted", "not yet", "solved"
 
 
-class NotYet(Exception):  # noqa: N818 - not an error: a verdict on its way out of a check
+class NotYet(Exception):
     """Raised by an exercise's `check` with the message that tells the learner what is wrong."""
 
 
@@ -84,27 +84,37 @@ def check(id: str, attempt: object) -> None:
     if exercise is None:
         return
     judgement = judge(exercise, attempt)
-    journal.record("exercise", exercise=id, state=judgement.state)
+    record("exercise", exercise=id, state=judgement.state)
     print(f"Exercise {id} {judgement}")
 
 
 def hint(id: str) -> None:
-    """Prints the next of the exercise's three hints; the journal remembers how far you looked."""
+    """Prints the next of the exercise's three hints; the journal remembers how far you looked.
+
+    >>> hint("1.1")
+    Hint 1 of 3: Write down, for one step, which buffers are alive there: lower <= step < upper.
+    """
     exercise = _find(id)
     if exercise is None:
         return
-    seen = sum(event.get("exercise") == id for event in journal.journal().of("hint"))
+    seen = sum(event.get("exercise") == id for event in journal().of("hint"))
     number = min(seen, len(exercise.hints) - 1)
-    journal.record("hint", exercise=id, number=number + 1)
+    record("hint", exercise=id, number=number + 1)
     print(f"Hint {number + 1} of {len(exercise.hints)}: {exercise.hints[number]}")
 
 
 def solution(id: str) -> None:
-    """Prints the solution of an exercise and why it is better; the journal remembers that you looked."""
+    """Prints the solution of an exercise and why it is better; the journal remembers that you looked.
+
+    >>> solution("1.1")
+    def lower_bound_solution(buffers):
+    ...
+    The bytes alive change only when a buffer is born or dies...
+    """
     exercise = _find(id)
     if exercise is None:
         return
-    journal.record("solution", exercise=id)
+    record("solution", exercise=id)
     print(textwrap.dedent(inspect.getsource(exercise.solution)))
     print(exercise.why)
 

@@ -6,7 +6,6 @@ import os
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -33,75 +32,100 @@ class Run:
         return asdict(self)
 
 
+class CellFailed(Exception):
+    """A cell raised, timed out or killed its kernel; `details` is the traceback, where there is one."""
+
+    def __init__(self, cell_id: str, error: str, details: str = "") -> None:
+        super().__init__(f"cell {cell_id}: {error}")
+        self.cell_id, self.error, self.details = cell_id, error, details
+
+
 def run_notebook(path: Path) -> Run:
     """Executes the code cells up to the first that fails, with a progress bar on stderr.
 
     Raises LabError where the file is missing or no notebook, or where nbclient or ipykernel is.
     """
+    notebook = _read(path)
+    done, summary, start = 0, "", time.monotonic()
+    # What a run without a reader reveals has been revealed to nobody: the learner's predictions stay open.
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            for cell in execute(notebook, path.parent, {"LABS_JOURNAL": os.path.join(folder, "journal.jsonl")}):
+                done += 1
+                if cell.id == SUMMARY_CELL:
+                    summary = _text(cell)
+        except CellFailed as failure:
+            return Run(done, time.monotonic() - start, summary, failure.cell_id, failure.error)
+    return Run(done, time.monotonic() - start, summary)
+
+
+def execute(
+    notebook: NotebookNode, folder: Path, environment: dict[str, str], timeout_s: int | None = None
+) -> Iterator[NotebookNode]:
+    """Runs the code cells in a fresh kernel of this Python, started in `folder`; yields each when it is done.
+
+    `environment` is added to this process's. Outputs are stored in the cells. A progress bar is drawn on
+    stderr where that is a terminal.
+
+    Raises CellFailed for a cell that fails or takes longer than `timeout_s`, LabError where nbclient or
+    ipykernel is missing.
+    """
     try:
         import ipykernel  # noqa: F401 - only the kernel's process uses it; its lack is better told here
-        import nbformat
         from jupyter_client.kernelspec import KernelSpecManager
         from jupyter_client.manager import AsyncKernelManager
         from nbclient import NotebookClient
-        from nbclient.exceptions import CellExecutionError, DeadKernelError
+        from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
     except ImportError as error:
-        do = "Run: pip install nbclient ipykernel"
-        raise LabError(f"{error.name} is not installed.", "It executes notebooks.", do) from error
+        raise _missing(error) from error
     from tqdm import tqdm
 
+    client = NotebookClient(
+        notebook,
+        # Without folders to look in, the one kernel left is that of this interpreter.
+        km=AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[])),
+        timeout=timeout_s,
+        resources={"metadata": {"path": str(folder)}},
+        record_timing=False,
+        store_widget_state=False,
+        extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log would end up on our stderr
+    )
+    # The kernel finds this package in a clone, too.
+    package = str(Path(__file__).resolve().parent.parent)
+    python_path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"PYTHONPATH": python_path} | environment
+    code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
+    with client.setup_kernel(env=environment, cleanup_kc=True):
+        for index, cell in tqdm(code, unit="cell", leave=False, disable=None):
+            try:
+                client.execute_cell(cell, index)
+            except CellExecutionError as error:
+                raise CellFailed(cell.id, f"{error.ename}: {error.evalue}", error.traceback) from error
+            except (CellTimeoutError, DeadKernelError) as error:
+                raise CellFailed(cell.id, str(error).splitlines()[0]) from error
+            for output in cell.outputs:
+                # A failing Button callback is only displayed: its cell counts as a success.
+                if output.output_type == "error":
+                    raise CellFailed(cell.id, f"{output.ename}: {output.evalue}", "\n".join(output.traceback))
+            yield cell
+
+
+def _read(path: Path) -> NotebookNode:
     try:
-        notebook = nbformat.read(path, as_version=4)
+        import nbformat
+    except ImportError as error:
+        raise _missing(error) from error
+    try:
+        return nbformat.read(path, as_version=4)
     except OSError as error:
         do = "Run the labs from a clone of the course."
         raise LabError(f"Cannot read {path}.", f"{error.strerror}.", do) from error
     except ValueError as error:
         raise LabError(f"{path} is no notebook.", "It does not parse.", "Get the file anew.") from error
 
-    client = NotebookClient(
-        notebook,
-        # Without folders to look in, the one kernel left is that of this interpreter.
-        km=AsyncKernelManager(kernel_spec_manager=KernelSpecManager(kernel_dirs=[])),
-        timeout=None,
-        resources={"metadata": {"path": str(path.parent)}},
-        extra_arguments=["--log-level=CRITICAL"],  # the kernel's own log would end up on our stderr
-    )
-    code = [(index, cell) for index, cell in enumerate(notebook.cells) if cell.cell_type == "code"]
-    summary, start = "", time.monotonic()
-    with _environment() as environment, client.setup_kernel(env=environment, cleanup_kc=True):
-        for done, (index, cell) in enumerate(tqdm(code, unit="cell", leave=False, disable=None)):
-            try:
-                client.execute_cell(cell, index)
-                failure = _displayed_error(cell)
-            except CellExecutionError as error:
-                failure = f"{error.ename}: {error.evalue}"
-            except DeadKernelError as error:
-                failure = str(error)
-            if failure:
-                return Run(done, time.monotonic() - start, summary, cell.id, failure)
-            if cell.id == SUMMARY_CELL:
-                summary = _text(cell)
-    return Run(len(code), time.monotonic() - start, summary)
 
-
-@contextmanager
-def _environment() -> Iterator[dict[str, str]]:
-    """The kernel's environment: this package, also from a clone, and a journal of its own.
-
-    What a run without a reader reveals has been revealed to nobody: the learner's predictions stay open.
-    """
-    package = str(Path(__file__).resolve().parent.parent)
-    path = os.pathsep.join(filter(None, [package, os.environ.get("PYTHONPATH")]))
-    with tempfile.TemporaryDirectory() as folder:
-        yield os.environ | {"PYTHONPATH": path, "LABS_JOURNAL": os.path.join(folder, "journal.jsonl")}
-
-
-def _displayed_error(cell: NotebookNode) -> str | None:
-    """An error that is only displayed, as that of a button's callback is: the cell itself succeeds."""
-    for output in cell.outputs:
-        if output.output_type == "error":
-            return f"{output.ename}: {output.evalue}"
-    return None
+def _missing(error: ImportError) -> LabError:
+    return LabError(f"{error.name} is not installed.", "It executes notebooks.", "Run: pip install nbclient ipykernel")
 
 
 def _text(cell: NotebookNode) -> str:

@@ -18,6 +18,7 @@ from functools import cache
 from time import perf_counter
 
 from labs_lib.machine import pinned_threads, synchronize
+from labs_lib.page_faults import faults_so_far
 
 SAMPLE_S = 5e-4  # a sample repeats a short function this long: far above the clock, far below a time slice
 MIN_ROUNDS = 20
@@ -77,6 +78,7 @@ class Timing:
     naive_seconds: float
     optimised_seconds: float
     outputs: tuple[object, object]
+    faults: tuple[float | None, float | None] = (None, None)  # page faults of one call, the mean over the rounds
 
     @property
     def verdict(self) -> str:
@@ -94,21 +96,29 @@ class _Contestant:
     def __init__(self, function: Callable[[], object]) -> None:
         self.function = function
         self.output = function()  # first call: imports, caches, compilation
+        self.faults: list[float] = []
         self.calls = 1
         while (elapsed := self.sample() * self.calls) < SAMPLE_S:
             self.calls = max(self.calls * 2, math.ceil(self.calls * SAMPLE_S / max(elapsed, 1e-9)))
+        self.faults.clear()
 
     def sample(self) -> float:
         """Seconds for one call, over `calls` calls in a row."""
         function, calls = self.function, range(self.calls)
         synchronize()
+        faults = faults_so_far()
         start = perf_counter()
         for _ in calls:
             output = function()
         synchronize()
         seconds = (perf_counter() - start) / self.calls
+        if faults is not None:
+            self.faults.append((faults_so_far() - faults) / self.calls)
         self.output = output
         return seconds
+
+    def mean_faults(self) -> float | None:
+        return sum(self.faults) / len(self.faults) if self.faults else None
 
 
 def time_pair(
@@ -163,6 +173,7 @@ def time_pair(
         naive_seconds=median_interval([pair[0] for pair in seconds]).median,
         optimised_seconds=median_interval([pair[1] for pair in seconds]).median,
         outputs=(a.output, b.output),
+        faults=(a.mean_faults(), b.mean_faults()),
     )
 
 

@@ -33,7 +33,7 @@ def test_the_same_figure_gives_the_same_bytes():
 
 
 def test_bars_write_their_values():
-    figure, axes = subplots()
+    _, axes = subplots()
     bars(axes, ["naive", "optimised"], [1234.5, 2], [NAIVE, OPTIMISED], "KiB", digits=1)
     assert [text.get_text().strip() for text in axes.texts] == ["1,234.5 KiB", "2.0 KiB"]
 

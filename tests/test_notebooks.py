@@ -4,9 +4,9 @@ import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
 from tests.lab_notebook import code, lab_notebook, markdown, notebook, prints, shows
-from tools import notebooks
+from labs_lib.headless import CellFailed, execute
 from tools.normal_form import WIDGET_VIEW, normalise, read, text_of, write
-from tools.notebooks import CellFailed, execute, main, own_environment, refresh
+from tools.notebooks import main, own_environment, refresh
 
 TQDM = "from tqdm.auto import tqdm\nfor _ in tqdm(range(2)): pass\nprint('two')"
 WIDGET = "import ipywidgets\nipywidgets.IntSlider()"
@@ -73,10 +73,9 @@ def test_refresh_is_stable_and_keeps_ids_and_tags(tmp_path):
         code("more", "1 + 1"),
     ]
     write(path, notebook(markdown("title", "# A"), *cells))
-    with own_environment():
-        assert refresh(path)
-        first = path.read_bytes()
-        assert not refresh(path)
+    assert refresh(path)
+    first = path.read_bytes()
+    assert not refresh(path)
     assert path.read_bytes() == first
     title, bar, widget, panel, more = read(path).cells
     assert title.id == "title"
@@ -105,17 +104,15 @@ def test_an_error_that_is_only_displayed_fails_as_well(tmp_path):
     click = (
         "import ipywidgets\nbutton = ipywidgets.Button()\nbutton.on_click(lambda _: 1 / 0)\nbutton.click()"
     )
-    with own_environment(), pytest.raises(CellFailed, match="cell click: ZeroDivisionError"):
-        execute(notebook(code("click", click)), tmp_path)
+    with pytest.raises(CellFailed, match="cell click: ZeroDivisionError"):
+        list(execute(notebook(code("click", click)), tmp_path, {}))
 
 
-def test_a_kernel_that_dies_or_hangs_is_named(tmp_path, monkeypatch):
-    with own_environment():
-        with pytest.raises(CellFailed, match="cell die: Kernel died"):
-            execute(notebook(code("die", "import os; os._exit(1)")), tmp_path)
-        monkeypatch.setattr(notebooks, "CELL_TIMEOUT_S", 1)
-        with pytest.raises(CellFailed, match=r"cell hang: .*1 seconds"):
-            execute(notebook(code("hang", "import time; time.sleep(60)")), tmp_path)
+def test_a_kernel_that_dies_or_hangs_is_named(tmp_path):
+    with pytest.raises(CellFailed, match="cell die: Kernel died"):
+        list(execute(notebook(code("die", "import os; os._exit(1)")), tmp_path, {}))
+    with pytest.raises(CellFailed, match=r"cell hang: .*1 seconds"):
+        list(execute(notebook(code("hang", "import time; time.sleep(60)")), tmp_path, {}, timeout_s=1))
 
 
 def test_the_kernel_is_the_notebooks_own(tmp_path, monkeypatch):
@@ -126,8 +123,8 @@ def test_the_kernel_is_the_notebooks_own(tmp_path, monkeypatch):
         "import os\nfor name in ('LABS_PRESET', 'OMP_NUM_THREADS', 'LABS_JOURNAL'): print(os.environ[name])"
     )
     asked = notebook(code("environment", source), code("folder", "print(os.getcwd())"))
-    with own_environment():
-        execute(asked, tmp_path)
+    with own_environment() as environment:
+        list(execute(asked, tmp_path, environment))
     preset, threads, journal = asked.cells[0].outputs[0].text.split()
     assert (preset, threads) == ("lab", "1")
     assert journal != "mine"

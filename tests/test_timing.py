@@ -1,6 +1,7 @@
 """The statistics are exact: the interval, the floor and the verdict are checked on invented samples."""
 
 import math
+import mmap
 import random
 import time
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labs_lib import timing
+from labs_lib import page_faults, timing
 from labs_lib.timing import Timing, median_interval, time_pair
 
 
@@ -103,6 +104,20 @@ def test_progress_ends_at_or_below_one(monkeypatch):
     time_pair(clock.work(0.01), clock.work(0.01), budget_s=1, progress=fractions.append)
     assert fractions == sorted(fractions)
     assert 0 < fractions[-1] <= 1
+
+
+@pytest.mark.skipif(page_faults.faults_so_far() is None, reason="this system counts no page faults")
+def test_page_faults_of_the_timed_calls_are_told():
+    """Anonymous memory straight from the system: each of its 64 pages faults at first touch."""
+
+    def touches_new_memory():
+        with mmap.mmap(-1, 64 * mmap.PAGESIZE) as memory:
+            for page in range(64):
+                memory[page * mmap.PAGESIZE] = 1
+
+    naive, optimised = time_pair(touches_new_memory, lambda: None, budget_s=0.1).faults
+    assert naive >= 60
+    assert optimised < 1
 
 
 def test_garbage_collection_is_on_again_afterwards_even_after_an_error():

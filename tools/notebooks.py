@@ -18,13 +18,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from unittest import mock
 
-from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
-from nbformat import NotebookNode
-from tqdm import tqdm
-
+from labs_lib.headless import CellFailed, execute
 from tools import notebook_format
 from tools.normal_form import NOTEBOOKS, NotANotebook, normalise, read, write
 
@@ -33,19 +28,11 @@ ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_
 ANSI_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 
-class CellFailed(Exception):
-    """A cell raised, timed out or killed its kernel; `details` is the traceback, where there is one."""
-
-    def __init__(self, cell_id: str, error: str, details: str = "") -> None:
-        super().__init__(f"cell {cell_id}: {error}")
-        self.details = details
-
-
 @contextmanager
-def own_environment() -> Iterator[None]:
+def own_environment() -> Iterator[dict[str, str]]:
     """The environment of a kernel that touches nothing of the user's: journal, profile, settings."""
     with tempfile.TemporaryDirectory() as folder:
-        own = {
+        yield ONE_THREAD | {
             "LABS_JOURNAL": os.path.join(folder, "journal.jsonl"),
             "LABS_PRESET": os.environ.get("LABS_PRESET", "lab"),
             "IPYTHONDIR": os.path.join(folder, "ipython"),
@@ -53,51 +40,14 @@ def own_environment() -> Iterator[None]:
             "JUPYTER_DATA_DIR": os.path.join(folder, "data"),
             "JUPYTER_RUNTIME_DIR": os.path.join(folder, "runtime"),
         }
-        with mock.patch.dict(os.environ, own | ONE_THREAD):
-            yield
-
-
-def execute(notebook: NotebookNode, folder: Path, label: str = "") -> None:
-    """Run all cells in a fresh kernel started in `folder`; raises CellFailed at the first failure."""
-    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
-    running = ""
-    with tqdm(total=len(code_cells), desc=label, unit="cell", leave=False, disable=None) as bar:
-
-        def started(cell: NotebookNode, cell_index: int) -> None:
-            nonlocal running
-            running = cell.id
-            bar.set_postfix_str(running)
-
-        client = NotebookClient(
-            notebook,
-            timeout=CELL_TIMEOUT_S,
-            kernel_name="python3",
-            extra_arguments=[
-                "--log-level=ERROR"
-            ],  # the kernel's advice about its transport is not for authors
-            resources={"metadata": {"path": str(folder)}},
-            record_timing=False,
-            store_widget_state=False,
-            on_cell_execute=started,
-            on_cell_executed=lambda **_: bar.update(),
-        )
-        try:
-            client.execute()
-        except CellExecutionError as error:
-            raise CellFailed(running, f"{error.ename}: {error.evalue}", error.traceback) from error
-        except (CellTimeoutError, DeadKernelError) as error:
-            raise CellFailed(running, str(error).splitlines()[0]) from error
-    for cell in code_cells:
-        # A failing Button callback is only displayed: the cell that clicked it counts as a success.
-        for output in cell.outputs:
-            if output.output_type == "error":
-                raise CellFailed(cell.id, f"{output.ename}: {output.evalue}", "\n".join(output.traceback))
 
 
 def refresh(path: Path) -> bool:
     """Execute and rewrite one notebook; True when its text changed. CellFailed leaves the file as it was."""
     notebook = read(path)
-    execute(notebook, path.parent, path.name)
+    with own_environment() as environment:
+        for _ in execute(notebook, path.parent, environment, CELL_TIMEOUT_S):
+            pass
     return write(path, normalise(notebook))
 
 
@@ -115,8 +65,7 @@ def main(arguments: list[str] | None = None) -> int:
         try:
             if not options.check:
                 start = time.monotonic()
-                with own_environment():
-                    outcome = "written" if refresh(path) else "unchanged"
+                outcome = "written" if refresh(path) else "unchanged"
                 print(f"{path}: executed in {time.monotonic() - start:.0f} s, {outcome}", flush=True)
             found = notebook_format.complaints(path)
         except CellFailed as error:

@@ -10,7 +10,6 @@ from labs_lib.static_memory.capture import capture
 from labs_lib.static_memory.graph import Graph, Lifetimes, Operator, lifetimes
 from labs_lib.static_memory.lifetimes import Buffer, live_bytes, lower_bound, read_csv, verify, write_csv
 from labs_lib.static_memory.mlp import MLP
-from labs_lib.static_memory.page_faults import page_faults
 from labs_lib.static_memory.panels import memory_panel, mlp_graph, packing_panel
 from labs_lib.static_memory.pictures import arena_picture, gain_picture, lifetimes_picture, memory_picture
 from labs_lib.static_memory.planners import (

@@ -46,11 +46,7 @@ class Analysis:
         return self.budget_kib is None or self.with_setup <= self.budget_kib * 1024
 
     def as_dict(self) -> dict[str, object]:
-        """For `--json`. A time interval without an end has None there."""
-        comparison = {
-            key: None if isinstance(value, float) and not math.isfinite(value) else value
-            for key, value in self.comparison.as_dict().items()
-        }
+        """For `--json`."""
         return {
             "features": self.features,
             "batch": self.batch,
@@ -66,7 +62,7 @@ class Analysis:
             "weight_bytes": self.weights,
             "budget_kib": self.budget_kib,
             "within_budget": self.within_budget,
-            "comparison": comparison,
+            "comparison": self.comparison.as_dict(),
         }
 
     def __str__(self) -> str:

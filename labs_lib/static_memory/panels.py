@@ -69,8 +69,8 @@ def memory_panel() -> Panel:
         ]
         return memory_picture(
             rows,
-            f"Depth {depth}, width {width}, batch {batch} (counted): keeping every value takes {kib(everything)}, freeing "
-            f"what is dead {kib(freed)}, the plan {kib(planned.height)}: {everything / planned.height:.1f} and "
+            f"Depth {depth}, width {width}, batch {batch} (counted): keeping every value takes {kib(everything)}, "
+            f"freeing what is dead {kib(freed)}, the plan {kib(planned.height)}: {everything / planned.height:.1f} and "
             f"{freed / planned.height:.2f} times as much as the plan. The weights take {kib(weights)} in any case.",
         )
 

@@ -85,27 +85,25 @@ def memory_picture(rows: Sequence[tuple[str, int, dict]], says: str) -> Picture:
     return render(figure, says)
 
 
-def gain_picture(rows: Sequence[tuple[int, Comparison, tuple[int | None, int | None]]]) -> Picture:
-    """Ratio with interval and noise floor for each (bytes, comparison, page faults of naive and optimised)."""
+def gain_picture(rows: Sequence[tuple[int, Comparison]]) -> Picture:
+    """Ratio with interval and noise floor, and page faults, for each (bytes of an array, comparison)."""
     figure, axes = subplots(8, 2.6)
-    edge = 2 * max(max(found.ratio, 1 / found.ratio) for _, found, _ in rows)  # where an interval may have no end
-    for row, (_, found, faults) in enumerate(rows):
+    edge = 2 * max(max(found.ratio, 1 / found.ratio) for _, found in rows)  # where an interval may have no end
+    for row, (_, found) in enumerate(rows):
         floor, high = min(found.floor, edge), min(found.high, edge)
         axes.barh(row, floor - 1 / floor, left=1 / floor, color=NEUTRAL, alpha=0.25)
         axes.plot([found.low, high], [row, row], color=OPTIMISED["color"], lw=4, solid_capstyle="butt")
         axes.plot(found.ratio, row, "o", ms=8, color=OPTIMISED["color"], mec="white")
-        axes.annotate(
-            f"{found.ratio:.2f}x, {faults[0]:,} to {faults[1]:,} faults" if None not in faults else f"{found.ratio:.2f}x",
-            (high, row), (8, 0), textcoords="offset points", va="center", fontsize=9,
-        )  # fmt: skip
+        counted = "" if None in found.faults else f", page faults {found.faults[0]:,.0f} to {found.faults[1]:,.0f}"
+        label = f"{found.ratio:.2f}x{counted}"
+        axes.annotate(label, (high, row), (8, 0), textcoords="offset points", va="center", fontsize=9)
     axes.axvline(1, color=NEUTRAL, lw=1)
-    axes.set_yticks(range(len(rows)), [kib(size) for size, *_ in rows])
+    axes.set_yticks(range(len(rows)), [kib(size) for size, _ in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3 * edge)
     axes.set(ylabel="array", xlabel="naive time / planned time (measured; grey: the noise floor)")
     best = max(rows, key=lambda row: row[1].ratio)
-    says = f"Reuse pays most at {kib(best[0])}: {best[1].ratio:.2f} times as fast"
-    return render(figure, f"{says}, where the naive version takes {best[2][0]} page faults a call and the planned {best[2][1]}.")
+    return render(figure, f"Reuse pays most for arrays of {kib(best[0])}: {best[1].ratio:.2f} times as fast.")
 
 
 def _color(index: int) -> object:

@@ -1,9 +1,12 @@
 """Provisional."""
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
-import time
+
 from labs_lib.static_memory.lifetimes import Buffer, lower_bound
-from labs_lib.static_memory.planners import best_of_orders, height as height_of
+from labs_lib.static_memory.planners import best_of_orders
+from labs_lib.static_memory.planners import height as height_of
+
 
 @dataclass(frozen=True)
 class Plan:
