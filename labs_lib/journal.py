@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import math
 import os
 import sys
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from labs_lib import journal_file
 from labs_lib.errors import LabError
+from labs_lib.tables import html_table
 
 VERSION = 1  # of an event's layout: readers keep the fields that they do not know
 RESERVED = ("time", "id", "kind", "version")
@@ -140,12 +140,7 @@ class Journal:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        left = 'style="text-align:left"'
-        cells = (
-            f"<tr><th {left}>{label}</th><td {left}>{html.escape(text)}</td></tr>"
-            for label, text in self.rows()
-        )
-        return f"<table>{''.join(cells)}</table>"
+        return html_table(self.rows())
 
 
 def journal() -> Journal:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -12,6 +11,7 @@ from dataclasses import asdict, dataclass
 from labs_lib import hardware
 from labs_lib.catalogue import LABS, Lab
 from labs_lib.errors import LabError
+from labs_lib.tables import html_table
 
 PRESETS = ("ci", "lab", "gpu")
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -160,12 +160,7 @@ class Report:
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        left = 'style="text-align:left"'
-        cells = (
-            f"<tr><th {left}>{label}</th><td {left}>{html.escape(text)}</td></tr>"
-            for label, text in self.rows()
-        )
-        return f"<table>{''.join(cells)}</table>"
+        return html_table(self.rows())
 
 
 def doctor() -> Report:

@@ -3,8 +3,8 @@
 import pytest
 from nbformat.v4 import new_code_cell, new_notebook, new_output
 
-from tests.lab_notebook import code, lab_notebook, markdown, notebook, prints, shows
 from labs_lib.headless import CellFailed, execute
+from tests.lab_notebook import code, lab_notebook, markdown, notebook, prints, shows
 from tools.normal_form import WIDGET_VIEW, normalise, read, text_of, write
 from tools.notebooks import main, own_environment, refresh
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from labs_lib.errors import LabError
 
 COLUMNS = ("id", "lower", "upper", "size")
-MAX_BUFFERS = 100_000
+MAX_BUFFERS = 50_000
 WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+", re.ASCII)
 
 

@@ -7,7 +7,8 @@ import pytest
 
 from labs_lib import static_memory as sm
 from labs_lib.exercises import NOT_ATTEMPTED, NOT_YET, SOLVED, judge
-from labs_lib.static_memory.exercises import EXERCISES, PUZZLE
+from labs_lib.static_memory.checks import PUZZLE
+from labs_lib.static_memory.exercises import EXERCISES
 
 # --- 1.1 --------------------------------------------------------------------------------------------
 
