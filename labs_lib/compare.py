@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import math
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -217,6 +218,7 @@ def _progress_bar(wanted: bool) -> Iterator[Callable[[float], None]]:
     """A bar over the time budget, gone when the work is done."""
     from tqdm.auto import tqdm
 
-    with tqdm(total=100, desc="measuring", unit="%", leave=False, disable=not wanted) as bar:
+    seen = sys.stderr.isatty() or "ipykernel" in sys.modules  # else it would fill a log
+    with tqdm(total=100, desc="measuring", unit="%", leave=False, disable=not (wanted and seen)) as bar:
         yield lambda fraction: bar.update(int(100 * fraction) - bar.n) and None
         bar.update(100 - bar.n)  # measuring may end early; a bar closed before its end would turn red and stay

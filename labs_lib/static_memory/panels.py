@@ -41,43 +41,47 @@ def packing_panel(buffers: Sequence[Buffer]) -> Panel:
     )
 
 
-def mlp_graph(depth: int, width: int, batch: int) -> Graph:
-    """An MLP of `depth` layers of `width` features, float32, by its sizes alone: no weights are made."""
-    size = 4 * batch * width
+def mlp_graph(depth: int, width: int, batch: int, expansion: int = 1) -> Graph:
+    """An MLP of `depth` layers, float32, by its sizes alone: no weights are made.
+
+    Every other layer has `expansion` times `width` features, as the feed-forward part of a transformer has.
+    """
     operators: list[Operator] = []
-    for name in ["matmul", "add", "relu"] * (depth - 1) + ["matmul", "add"]:
-        value = len(operators)
-        operators.append(Operator(name, (value,), (value + 1,)))
-    return Graph(tuple(operators), (size,) * (len(operators) + 1), (len(operators),), inputs=(0,))
+    sizes = [4 * batch * width]
+    for layer in range(depth):
+        features = width * (expansion if layer % 2 == 0 and layer < depth - 1 else 1)
+        for name in ("matmul", "add", "relu") if layer < depth - 1 else ("matmul", "add"):
+            operators.append(Operator(name, (len(sizes) - 1,), (len(sizes),)))
+            sizes.append(4 * batch * features)
+    return Graph(tuple(operators), tuple(sizes), outputs=(len(sizes) - 1,), inputs=(0,))
 
 
 def memory_panel() -> Panel:
-    """Depth, width, batch and regime as controls; bytes with and without reuse as bars."""
+    """Depth, width, batch, regime and planner as controls; bytes with and without reuse as bars."""
+    planner_of = {name: planners.PLANNERS[name] for name in PLACING_ORDER}
+    planner_of[SEARCH] = lambda buffers: plan(buffers, time_limit_s=SEARCH_LIMIT_S).offsets
 
-    def draw(depth: int, width: int, batch: int, reuse: str) -> Picture:
-        graph = mlp_graph(depth, width, batch)
-        fresh, buffers = lifetimes(graph).buffers, lifetimes(graph, reuse.replace(" ", "_")).buffers
-        everything, freed = sum(b.size for b in fresh), lower_bound(fresh)
-        planned = plan(buffers, time_limit_s=SEARCH_LIMIT_S)
-        weights = 4 * depth * (width * width + width)
+    def draw(depth: int, width: int, batch: int, reuse: str, planner: str) -> Picture:
+        graph = mlp_graph(depth, width, batch, expansion=4)
+        everything = sum(buffer.size for buffer in lifetimes(graph).buffers)
+        buffers = lifetimes(graph, reuse.replace(" ", "_")).buffers
+        bound, arena = lower_bound(buffers), planners.height(buffers, planner_of[planner](buffers))
         rows = [
             ("keep every value", everything, NAIVE),
-            ("free what is dead", freed, NAIVE | {"alpha": 0.6}),
-            (f"plan, {reuse}", planned.height, OPTIMISED),
-            ("lower bound", lower_bound(buffers), {"color": NEUTRAL}),
-            ("weights, for scale", weights, {"color": NEUTRAL, "alpha": 0.4}),
+            (planner, arena, OPTIMISED),
+            ("lower bound", bound, {"color": NEUTRAL}),
         ]
         return memory_picture(
             rows,
-            f"Depth {depth}, width {width}, batch {batch} (counted): keeping every value takes {kib(everything)}, "
-            f"freeing what is dead {kib(freed)}, the plan {kib(planned.height)}: {everything / planned.height:.1f} and "
-            f"{freed / planned.height:.2f} times as much as the plan. The weights take {kib(weights)} in any case.",
+            f"Depth {depth}, width {width}, batch {batch}, {reuse} (counted): keeping every value takes "
+            f"{kib(everything)}, {planner} {kib(arena)}, {arena / bound:.3f} times the lower bound of {kib(bound)}.",
         )
 
     return Panel(
         draw,
-        depth=Choice("depth", (1, 2, 3, 4, 6, 8, 12, 16, 24, 32), 3),
+        depth=Choice("depth", (1, 2, 3, 4, 6, 8, 12, 16, 24, 32), 4),
         width=Choice("width", (128, 256, 512, 1024, 2048, 4096), 1024),
         batch=Choice("batch", (1, 4, 8, 16, 32, 64, 128, 256), 32),
         reuse=Choice("reuse", ("fresh", "in place"), "fresh", widget="buttons"),
+        planner=Choice("planner", tuple(planner_of), "online best fit", widget="menu"),
     )

@@ -45,7 +45,7 @@ def test_text_and_json_say_what_each_number_is(result):
     text = str(result)
     assert "arena, with set-up" in text
     assert "arena, without set-up" in text
-    assert text.count("(counted)") >= 6
+    assert (text.count("(counted)"), text.count("(measured)")) == (3, 4)
     data = json.loads(json.dumps(result.as_dict(), allow_nan=False))
     assert data["peak_bytes"]["arena_with_setup"] == result.with_setup
     assert data["comparison"]["ratio"] == result.comparison.ratio

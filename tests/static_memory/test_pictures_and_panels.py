@@ -57,10 +57,23 @@ def test_the_packing_panel_ends_with_the_plan_of_the_planner():
     assert panel.set(placed=1).says.startswith("complete search: 1 of 14 buffers placed")
 
 
-def test_the_memory_panel_counts_the_labs_mlp():
-    panel = sm.memory_panel()
+def test_the_graph_by_sizes_is_that_of_the_labs_mlp():
     program = sm.MLP(features=128, layers=3).program(batch=32)
-    panel.set(width=128)
-    everything = sum(buffer.size for buffer in sm.lifetimes(program.graph).buffers)
-    assert f"keeping every value takes {kib(everything)}" in panel.picture.says
-    assert "the plan 32.0 KiB" in panel.picture.says
+    graph = sm.mlp_graph(depth=3, width=128, batch=32)
+    for reuse in ("fresh", "in_place"):
+        counted = [
+            [(b.lower, b.upper, b.size) for b in sm.lifetimes(g, reuse).buffers] for g in (graph, program.graph)
+        ]
+        assert counted[0] == counted[1]
+
+
+def test_every_other_layer_is_wider():
+    assert sm.mlp_graph(depth=3, width=8, batch=2, expansion=4).sizes == (64, 256, 256, 256, 64, 64, 64, 64, 64)
+
+
+def test_the_memory_panel_tells_planners_apart():
+    panel = sm.memory_panel()
+    online = panel.set(planner="online best fit").says
+    best = panel.set(planner="complete search").says
+    assert "1.000 times the lower bound" in best
+    assert "1.000 times the lower bound" not in online
