@@ -291,7 +291,14 @@ time.sleep(60)
 """
     )
     command = [sys.executable, "-c", INTERRUPT, str(tmp_path)]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # A test run in the background of a shell ignores SIGINT, and its children would too.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     started = tmp_path / "started"
     deadline = time.monotonic() + 60
     while not (started.exists() and started.read_text()):
