@@ -8,20 +8,17 @@ slack    capacity - floor - unplaced bytes, per section: what may still be waste
 valley   a run lower than its walls, the runs beside it. Only plans in which no buffer can slide down are
          looked for. There an unplaced buffer that fits between the walls rests on the valley's floor or
          touches it nowhere, and one that reaches over a wall lies no lower than that wall.
-cover    so each section of the floor is covered by a buffer that rests on it, a tile, or is wasted. One
-         pass from either side finds the tiles that are part of some cover of the whole floor.
-pivot    the section of the valley with the fewest ways to cover it. The search branches on them: each
-         tile over the pivot and, last, waste up to the next level at which a buffer may rest. They exclude
-         each other, so no plan is met twice in another order. Then the next valley is looked for: one with
-         a single way (or none: a dead end) before all others, else the lowest.
-blame    the sections that a dead end depends on. If the last decision changed none of them, then no other
+cover    so each section of the floor lies below a buffer that rests on it, a tile, or is wasted.
+pivot    the section with the fewest ways to cover it. The search branches on them: each tile over the pivot
+         and, last, waste up to the next level at which a buffer may rest. They exclude each other, so no
+         plan is met twice in another order. Next comes a valley with only one way, or with none, which is
+         a dead end; else the lowest valley.
+blame    the sections that a dead end depends on. If the last decision changed none of them, no other
          decision in its place can help, and the search jumps back beyond it (Prosser 1993).
 
-Also, of twins (equal lifetime and size) only the first is tried; failed states are remembered; and parts that
-no unplaced lifetime connects are solved apart. Sets of buffers, and of sections, are the bits of an int.
-Which buffer to try first is a matter of luck: many orders are tried for a limited number of nodes each.
-
-The sections and plans in which nothing can slide are from MiniMalloc (Moffitt, ASPLOS 2023).
+Of twins (equal lifetime and size) only the first is tried, failed states are remembered, and parts that no
+unplaced lifetime connects are solved apart. Sets of buffers, of sections and of borders between sections are
+the bits of an int. The sections and the plans in which nothing can slide are from MiniMalloc (Moffitt 2023).
 """
 
 import math
@@ -32,10 +29,10 @@ from collections.abc import Sequence
 from itertools import count, pairwise
 
 from labs_lib.static_memory.bitsets import members, span, starting_and_ending
-from labs_lib.static_memory.lifetimes import Buffer, sections
+from labs_lib.static_memory.lifetimes import Buffer, lower_bound, sections
 
 Skyline = tuple[tuple[int, int, int], ...]  # runs (start, end, floor) of the sections start .. end - 1
-MEMO = 200_000  # entries after which a memo starts anew, so that memory stays bounded
+MEMO = 200_000  # entries after which the memos start anew, so that memory stays bounded
 
 
 class Undecided(Exception):
@@ -51,17 +48,16 @@ def search(buffers: Sequence[Buffer], capacity: int, deadline: float = math.inf)
     >>> search(buffers, capacity=5), search(buffers, capacity=4)
     ([2, 0, 2], None)
     """
+    if lower_bound(buffers) > capacity:
+        return None
     lives = [(*life, b.size) for *life, b in zip(*sections(buffers), buffers, strict=True)]
-    urgencies = [[last - first for first, last, _ in lives], [size for _, _, size in lives]]
+    urgencies = [(end - start, size, (end - start) * size) for start, end, size in lives]
     rng = random.Random(0)
-    for attempt in count(1):
-        if attempt <= 2:
-            urgency = urgencies[attempt - 1]
-        else:
-            urgency = [value * rng.uniform(1, 8) for value in rng.choice(urgencies)]
-        order = sorted(range(len(lives)), key=list(zip(urgency, lives, strict=True)).__getitem__, reverse=True)
-        # Node limits 1 2 1 4 1 2 1 8 ... times a unit: Luby, Sinclair and Zuckerman 1993.
-        nodes = 5 * len(lives) // 2 * (attempt & -attempt)
+    for attempt in count():  # which buffer to try first is a matter of luck: try many orders, each briefly
+        column, noise = (attempt, 1.0) if attempt < 3 else (rng.randrange(3), 2 ** rng.uniform(0.5, 3.5))
+        rank = [(values[column] * rng.uniform(1, noise), *life) for values, life in zip(urgencies, lives, strict=True)]
+        order = sorted(range(len(lives)), key=rank.__getitem__, reverse=True)
+        nodes = round(2.5 * len(lives) * 1.5 ** (attempt // 20))
         try:
             placed = Descent([lives[i] for i in order], capacity, nodes, deadline).run()
         except Undecided:
@@ -82,7 +78,7 @@ class Descent:
         self.starting, self.ending = starting, ending = starting_and_ending(lives)
         everything, width = starting[0], len(starting) - 1
         self.alive = [everything & ~(starting[s + 1] | ending[s]) for s in range(width)]
-        self.crossing = [everything & ~(starting[s] | ending[s]) for s in range(width)]  # alive in s - 1 and s
+        self.crossing = [everything & ~(starting[s] | ending[s]) for s in range(width)]  # in s - 1, too
         self.sized: dict[int, int] = {}
         self.next_twin, twin = [0] * len(lives), {}
         for i, life in enumerate(lives):
@@ -94,13 +90,11 @@ class Descent:
     def run(self) -> list[int] | None:
         """Offsets in the order of `lives`, or None if there is no plan. Raises Undecided."""
         slack = tuple(self.capacity - sum(self.lives[i][2] for i in members(alive)) for alive in self.alive)
-        if min(slack, default=0) < 0:
-            return None
-        firsts, width = self.starting[0] & ~sum(self.next_twin), len(slack)
+        firsts = self.starting[0] & ~sum(self.next_twin)
         recursion_limit = sys.getrecursionlimit()
         sys.setrecursionlimit(10**9)  # the depth is bounded by the nodes
         try:
-            blame = self.solve(firsts, ((0, width, 0),), slack, range(1, width))
+            blame = self.solve(firsts, ((0, len(slack), 0),), slack, range(1, len(slack)))
         finally:
             sys.setrecursionlimit(recursion_limit)
         return None if blame else self.offsets
@@ -168,57 +162,47 @@ class Descent:
         return blame
 
     def cover(self, start: int, end: int, inside: int, depth: int, slack: tuple[int, ...]) -> tuple:
-        """How the floor of the valley [start, end) can be covered; `depth` is the height of its lower wall.
+        """How the valley [start, end) with its lower wall at `depth` can be covered by `inside` and by waste.
 
-        Returns (ways, tiles, low, high, rise): at the pivot the number of ways, the tiles, and that the
-        sections [low, high) rise by `rise` if no tile is taken, 0 if the slack forbids it.
+        Returns (ways, tiles, low, high, rise): the ways at the pivot, the tiles among them, and that [low, high)
+        rises by `rise` without these tiles, 0 if that is impossible.
         """
-        width, tiles_at = end - start, [[] for _ in slack]
-        least = depth  # of any waste: what comes above it rests on a wall or on a buffer beside it
-        for i in members(inside):
-            first, last, size = self.lives[i]
-            tiles_at[first - start].append((last - start, 1 << i))
-            least = min(least, size)
-        from_left = [True] + [False] * width  # borders up to which the floor can be covered
-        for s in range(width):
-            if from_left[s]:
-                from_left[s + 1] |= slack[s] >= least
-                for last, _ in tiles_at[s]:
-                    from_left[last] = True
-        tiles, wasted, to_right = 0, [False] * width, [False] * width + [True]
-        for s in reversed(range(width)):
-            if from_left[s]:
-                wasted[s] = to_right[s] = to_right[s + 1] and slack[s] >= least
-                for last, tile in tiles_at[s]:
-                    if to_right[last]:
-                        to_right[s] = True
-                        tiles |= tile
-        if not to_right[0]:
+        lives = [(1 << i, *self.lives[i]) for i in members(inside)]
+        least = min([depth, *(size for *_, size in lives)])  # waste ends at a wall or on top of a buffer
+        steps = [(waste >= least) << s for s, waste in enumerate(slack, start + 1)]  # from border to borders
+        for _, first, last, _ in lives:
+            steps[first - start] |= 1 << last
+        forth, back = 1 << start, 1 << end  # borders that covers reach from the left; of them, from the right
+        for s in range(start, end):
+            if forth >> s & 1:
+                forth |= steps[s - start]
+        for s in reversed(range(start, end)):
+            if forth >> s & 1 and steps[s - start] & back:
+                back |= 1 << s
+        if not back >> start & 1:
             return 0, 0, 0, 0, 0
-        ways, pivot = min(((tiles & self.alive[start + s]).bit_count() + wasted[s], s) for s in range(width))
-        low = start + pivot
-        here, high = tiles & self.alive[low], low + 1
-        rise = min([depth, *(self.lives[i][2] for i in members(inside & ~self.alive[low]))])
-        # Without the tiles here, neighbours that no other tile covers are wasted as well.
+        tiles = sum(tile for tile, first, last, _ in lives if back >> first & back >> last & 1)
+        wasted = [waste >= least and back >> s & back >> s + 1 & 1 for s, waste in enumerate(slack, start)]
+        ways, pivot = min(((tiles & self.alive[s]).bit_count() + wasted[s - start], s) for s in range(start, end))
+        here = tiles & self.alive[pivot]
+        rise = min([depth, *(size for tile, _, _, size in lives if not tile & self.alive[pivot])])
+        low, high = pivot, pivot + 1  # without the tiles here, neighbours that no other covers are wasted too
         while low > start and not tiles & ~here & self.alive[low - 1]:
             low -= 1
         while high < end and not tiles & ~here & self.alive[high]:
             high += 1
-        if min(slack[low - start : high - start]) < rise:
-            return ways - wasted[pivot], here, 0, 0, 0
+        if not wasted[pivot - start] or min(slack[low - start : high - start]) < rise:
+            return here.bit_count(), here, 0, 0, 0
         return ways, here, low, high, rise
 
 
 def raised(skyline: Skyline, k: int, start: int, end: int, floor: int) -> Skyline:
-    """The skyline with [start, end), a part of run k, at a new floor; equal neighbours become one run."""
+    """The skyline with [start, end), a part of run k, at a higher floor; equal neighbours become one run."""
     run_start, run_end, old = skyline[k]
-    before, after = skyline[:k], skyline[k + 1 :]
-    if run_start < start:
-        before += ((run_start, start, old),)
-    elif before and before[-1][2] == floor:
+    before = (*skyline[:k], (run_start, start, old)) if run_start < start else skyline[:k]
+    after = ((end, run_end, old), *skyline[k + 1 :]) if end < run_end else skyline[k + 1 :]
+    if before and before[-1][2] == floor:
         start, before = before[-1][0], before[:-1]
-    if end < run_end:
-        after = ((end, run_end, old), *after)
-    elif after and after[0][2] == floor:
+    if after and after[0][2] == floor:
         end, after = after[0][1], after[1:]
     return (*before, (start, end, floor), *after)
