@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from labs_lib.equality import Difference, arrays, difference
 from labs_lib.errors import LabError
-from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, present, render, subplots
+from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, render, subplots
 from labs_lib.ledger import Ledger, ledger
 from labs_lib.machine import preset
 from labs_lib.timing import Timing, time_pair
@@ -83,7 +83,8 @@ class Comparison:
     def __str__(self) -> str:
         answer = "The answer is the same" if self.same else "THE ANSWER DIFFERS"
         floor = f"this machine cannot tell A from A within {_percent(self.floor)}"
-        interval = f"{self.ratio:.2f}x, 95 % interval {self.low:.2f} to {self.high:.2f}"
+        digits = 3 if abs(self.ratio - 1) < 0.1 else 2
+        interval = f"{self.ratio:.{digits}f}x, 95 % interval {self.low:.{digits}f} to {self.high:.{digits}f}"
         if self.low == 0:
             rounds = f"{self.timing.rounds} round" + "s" * (self.timing.rounds > 1)
             time = f"only {rounds} fitted into the time budget, too few for an interval: raise budget_s"
@@ -140,10 +141,11 @@ class Comparison:
 
     def _ipython_display_(self) -> None:
         """A table, then the picture with its sentence."""
-        from IPython.display import HTML
+        from IPython.display import display
 
-        present(HTML(self._repr_html_()))
-        present(self.picture())
+        text = "\n".join(f"{kind:10}{what:28}{a:>14}{b:>14}" for kind, what, a, b in self.table())
+        display({"text/plain": text, "text/html": self._repr_html_()}, raw=True)
+        display(self.picture())
 
 
 def compare(

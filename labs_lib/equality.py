@@ -42,7 +42,8 @@ def difference(expected: object, actual: object) -> Difference:
             worst = max(worst, _relative(one.array, other.array))
             epsilon = max(epsilon, one.epsilon, other.epsilon)
         elif type(one) is not type(other) or one != other:
-            return Difference(float("inf"), 0.0, f"{type(one).__name__} objects that are not equal")
+            kinds = " and ".join(sorted({_kind(one), _kind(other)}))
+            return Difference(float("inf"), 0.0, f"not equal: {kinds}")
     return Difference(worst, epsilon)
 
 
@@ -86,6 +87,10 @@ def _values(leaf: object) -> object:
     if array.dtype.kind in "fc":
         return _Values(array.astype(np.result_type(array, np.float64)), epsilon or float(np.finfo(array.dtype).eps))
     return _Values(array, 0.0) if array.dtype.kind in "biu" else leaf
+
+
+def _kind(leaf: object) -> str:
+    return "numbers" if isinstance(leaf, _Values) else f"an object of type {type(leaf).__name__}"
 
 
 def _relative(expected: np.ndarray, actual: np.ndarray) -> float:

@@ -121,7 +121,8 @@ def solution(id: str) -> None:
 
 def get(id: str) -> Exercise:
     """The exercise with that id, such as "1.2". Raises LabError where there is none."""
-    lab = find(str(id).partition(".")[0])
+    id = str(id)
+    lab = find(id.partition(".")[0])
     exercises = lab.module("exercises").EXERCISES
     if id not in exercises:
         raise LabError(

@@ -39,9 +39,7 @@ def from_folder(folder: Path, time_limit_s: float) -> Iterator[Instance]:
     """Every CSV and JSON file of a folder."""
     for path in sorted(folder.glob("*.csv")):
         capacity = path.stem.rpartition(".")[2]
-        yield Instance(
-            path.stem, read_csv(path), int(capacity) if capacity.isdecimal() else None, time_limit_s
-        )
+        yield Instance(path.stem, read_csv(path), int(capacity) if capacity.isdecimal() else None, time_limit_s)
     for path in sorted(folder.glob("*.json")):
         graph = read_json(path)
         for regime in REGIMES:

@@ -77,14 +77,22 @@ def fresh_packing(rng: random.Random, kind: str) -> tuple[list[Buffer], int]:
 
 
 def mixture(rng: random.Random, buffers: int) -> list[Buffer]:
-    """Lifetimes and sizes as a long program has them: many brief, some nested, few long-lived.
+    """Lifetimes and sizes as in a long training step.
 
-    Sizes are multiples of 64 bytes, spread over five orders of magnitude.
+    Of the buffers 70 % are temporaries, 5 % are kept from the forward for the backward pass, so that they are
+    nested, and the others live for anything between a few steps and all. Sizes are multiples of 64 bytes over
+    four orders of magnitude.
     """
-    steps = 2 * buffers
     drawn = []
     for i in range(buffers):
-        lifetime = min(steps, int(rng.paretovariate(1.1)) + rng.randrange(8))
-        lower = rng.randrange(steps - lifetime + 1)
-        drawn.append(Buffer(str(i), lower, lower + max(lifetime, 1), 64 * round(rng.lognormvariate(6, 2) + 1)))
+        lower = rng.randrange(buffers)
+        kind = rng.random()
+        if kind < 0.70:
+            upper = lower + rng.randint(1, 8)
+        elif kind < 0.75:
+            lower //= 2
+            upper = buffers - lower
+        else:
+            upper = min(lower + int(10 * rng.paretovariate(0.8)), buffers + 1)
+        drawn.append(Buffer(str(i), lower, upper, 64 * (1 + int(rng.lognormvariate(6, 1.2)))))
     return drawn

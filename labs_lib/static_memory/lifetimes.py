@@ -108,9 +108,7 @@ def sections(buffers: Sequence[Buffer]) -> tuple[list[int], list[int]]:
     return first, last
 
 
-def verify(
-    buffers: Sequence[Buffer], offsets: Sequence[int], alignment: int = 1, capacity: int | None = None
-) -> None:
+def verify(buffers: Sequence[Buffer], offsets: Sequence[int], alignment: int = 1, capacity: int | None = None) -> None:
     """Check a plan: `offsets[i]` is the address of `buffers[i]` in bytes from the arena's start.
 
     Raises LabError, naming the buffers, if the lengths differ, an offset is no whole number, is negative or

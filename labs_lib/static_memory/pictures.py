@@ -95,7 +95,7 @@ def gain_picture(rows: Sequence[tuple[int, Comparison]]) -> Picture:
         axes.plot([found.low, high], [row, row], color=OPTIMISED["color"], lw=4, solid_capstyle="butt")
         axes.plot(found.ratio, row, "o", ms=8, color=OPTIMISED["color"], mec="white")
         counted = "" if None in found.faults else f", page faults {found.faults[0]:,.0f} to {found.faults[1]:,.0f}"
-        label = f"{found.ratio:.2f}x{counted}"
+        label = f"{found.ratio:.2f}x, {found.verdict}{counted}"
         axes.annotate(label, (high, row), (8, 0), textcoords="offset points", va="center", fontsize=9)
     axes.axvline(1, color=NEUTRAL, lw=1)
     axes.set_yticks(range(len(rows)), [kib(size) for size, _ in rows])

@@ -1,18 +1,16 @@
 """A complete search: it finds a plan within a capacity, or proves that there is none.
 
-The plan grows from the bottom up. Time is reduced to sections, the maximal live sets (`lifetimes.sections`).
+The plan grows from the bottom up, over sections of time: the maximal live sets (`lifetimes.sections`).
 
 skyline  the floor over each section, as runs of equal floors. Everything below it is settled.
-slack    capacity - floor - unplaced bytes, per section: what may still be wasted. Placing a buffer leaves
-         it as it is; raising the floor over a hole pays from it.
+slack    of a section: capacity - floor - unplaced bytes, which raising the floor over holes may still waste.
 valley   a run lower than its walls, the runs beside it. Only plans in which no buffer can slide down are
          looked for. There an unplaced buffer that fits between the walls rests on the valley's floor or
          touches it nowhere, and one that reaches over a wall lies no lower than that wall.
 cover    so each section of the floor lies below a buffer that rests on it, a tile, or is wasted.
 pivot    the section with the fewest ways to cover it. The search branches on them: each tile over the pivot
          and, last, waste up to the next level at which a buffer may rest. They exclude each other, so no
-         plan is met twice in another order. Next comes a valley with only one way, or with none, which is
-         a dead end; else the lowest valley.
+         plan is met twice. Next comes a valley with one way, or none (a dead end), else the lowest valley.
 blame    the sections that a dead end depends on. If the last decision changed none of them, no other
          decision in its place can help, and the search jumps back beyond it (Prosser 1993).
 
@@ -76,11 +74,9 @@ class Descent:
         self.failed: dict[tuple[int, Skyline], int] = {}
         self.covers: dict[tuple, tuple[int, int, int, int, int]] = {}
         self.starting, self.ending = starting, ending = starting_and_ending(lives)
-        everything, width = starting[0], len(starting) - 1
-        self.alive = [everything & ~(starting[s + 1] | ending[s]) for s in range(width)]
-        self.crossing = [everything & ~(starting[s] | ending[s]) for s in range(width)]  # in s - 1, too
-        self.sized: dict[int, int] = {}
-        self.next_twin, twin = [0] * len(lives), {}
+        self.alive = [starting[0] & ~later & ~gone for later, gone in zip(starting[1:], ending, strict=False)]
+        self.crossing = [starting[0] & ~later & ~gone for later, gone in zip(starting, ending, strict=True)]
+        self.sized, self.next_twin, twin = {}, [0] * len(lives), {}
         for i, life in enumerate(lives):
             self.sized[life[2]] = self.sized.get(life[2], 0) | 1 << i
             if life in twin:
@@ -90,21 +86,18 @@ class Descent:
     def run(self) -> list[int] | None:
         """Offsets in the order of `lives`, or None if there is no plan. Raises Undecided."""
         slack = tuple(self.capacity - sum(self.lives[i][2] for i in members(alive)) for alive in self.alive)
-        firsts = self.starting[0] & ~sum(self.next_twin)
         recursion_limit = sys.getrecursionlimit()
         sys.setrecursionlimit(10**9)  # the depth is bounded by the nodes
         try:
-            blame = self.solve(firsts, ((0, len(slack), 0),), slack, range(1, len(slack)))
+            firsts, ground = self.starting[0] & ~sum(self.next_twin), ((0, len(slack), 0),)
+            blame = self.solve(firsts, ground, slack, range(1, len(slack)))
         finally:
             sys.setrecursionlimit(recursion_limit)
         return None if blame else self.offsets
 
     def solve(self, unplaced: int, skyline: Skyline, slack: tuple[int, ...], borders: range = range(0)) -> int:
-        """Place `unplaced` (of twins the next) above the skyline. Returns 0, or the blame if impossible.
-
-        Of these `borders` between sections, an unplaced lifetime may cross none any longer.
-        """
-        for s in borders:
+        """Place `unplaced` (of twins the next) above the skyline. Returns 0, or if that is impossible the blame."""
+        for s in borders:  # the only ones that a lifetime may have ceased to cross
             if not unplaced & self.crossing[s]:
                 left = tuple((start, min(end, s), floor) for start, end, floor in skyline if start < s)
                 right = tuple((max(start, s), end, floor) for start, end, floor in skyline if end > s)
@@ -147,9 +140,8 @@ class Descent:
         level |= tiles & self.sized.get(right - floor, 0) & ~self.ending[end - 1]
         for i in (*members(level), *members(tiles & ~level)):
             first, last, size = self.lives[i]
-            rest = unplaced ^ 1 << i | self.next_twin[i]
-            placed = raised(skyline, k, first, last, floor + size)
-            why = self.solve(rest, placed, slack, range(first + 1, last))
+            rest, above = unplaced ^ 1 << i | self.next_twin[i], raised(skyline, k, first, last, floor + size)
+            why = self.solve(rest, above, slack, range(first + 1, last))
             if not why:
                 self.offsets[i] = floor
             if not why & span(first, last):

@@ -128,9 +128,7 @@ class _Valleys:
         for i in islice(members(self.covering(start, end, inside) or inside), CANDIDATES):
             first, last, size = self.lives[i]
             top = self.run_at[start][1] + size
-            lift = max(
-                self.lift(start, first, min(left, top), start), self.lift(last, end, min(right, top), start)
-            )
+            lift = max(self.lift(start, first, min(left, top), start), self.lift(last, end, min(right, top), start))
             if lift < least:
                 best, least = i, lift
             if not lift:

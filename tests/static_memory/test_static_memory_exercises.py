@@ -228,6 +228,10 @@ def too_good(buffers):
     return [offset // 2 for offset in sm.greedy_by_size(buffers)]
 
 
+def asks_the_course(buffers):
+    return sm.plan(buffers).offsets
+
+
 def not_a_list(buffers):
     return dict(enumerate(sm.greedy_by_size(buffers)))
 
@@ -242,13 +246,13 @@ WRONG = {
         (sorts_its_input, "changes the list"),
     ],
     "1.2": [
-        (in_sorted_order, "not valid"),
+        (in_sorted_order, "order of the input"),
         (ignores_time, "they never meet"),
         (all_at_zero, "not valid"),
         (smallest_first, "your plans are valid, but"),
         (in_input_order, "your plans are valid, but"),
         (fractions, "whole number of bytes"),
-        (one_too_few, "one offset for each"),
+        (one_too_few, "one for each in their order"),
         (sorts_in_place, "changes the list"),
     ],
     "1.3": [
@@ -276,6 +280,7 @@ WRONG = {
         (in_order_of_birth, "more than greedy by size"),
         (too_good, "not valid"),
         (not_a_list, "return a list"),
+        (asks_the_course, "sm.plan is the answer of the course"),
     ],
 }
 CASES = [(id, attempt, message) for id, attempts in WRONG.items() for attempt, message in attempts]
