@@ -15,7 +15,7 @@ from labs_lib.static_memory.search import Undecided, search
 from labs_lib.static_memory.skyline import lowest_valley
 
 SEARCHABLE = 3_000  # buffers; beyond it one descent of the search outlasts any usual time limit
-SHARES = (0.04, 1.0)  # of the time left, for one capacity: first all of them briefly, then the goal at length
+SHARE = 2 / 3  # of the time left, for each capacity that is searched
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,17 +141,16 @@ class _Ladder:
 
     def search(self, deadline: float) -> None:
         """Search at the goal, then halve what is left between the goal and the best plan."""
-        for share in SHARES:
-            untried = target = self.goal  # below `untried` every capacity is ruled out or given up
-            while self.height > self.goal and untried < self.height:
-                now = time.monotonic()
-                try:
-                    offsets = search(self.buffers, target, now + share * (deadline - now))
-                except Undecided:
-                    untried = target + 1
+        untried = target = self.goal  # below `untried` every capacity is ruled out or was given up
+        while self.height > self.goal and untried < self.height:
+            now = time.monotonic()
+            try:
+                offsets = search(self.buffers, target, now + SHARE * (deadline - now))
+            except Undecided:
+                untried = target + 1
+            else:
+                if offsets is None:
+                    untried = self.at_least = target + 1
                 else:
-                    if offsets is None:
-                        untried = self.at_least = target + 1
-                    else:
-                        self.keep("complete search", offsets)
-                target = (untried + self.height) // 2
+                    self.keep("complete search", offsets)
+            target = (untried + self.height) // 2

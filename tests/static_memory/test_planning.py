@@ -87,8 +87,8 @@ def test_more_time_is_never_worse():
 def test_many_buffers_end_near_the_bound_within_the_limit():
     some = mixture(random.Random(6), 18_000)
     start = time.monotonic()
-    found = plan(some, time_limit_s=4)
-    assert time.monotonic() - start < 20  # the limit, and what a busy machine adds
+    found = plan(some, time_limit_s=8)
+    assert time.monotonic() - start < 30  # the limit, and what a busy machine adds
     verify(some, found.offsets, capacity=found.height)
     assert found.ratio <= 1.01
 
