@@ -15,7 +15,7 @@ from labs_lib.static_memory.search import Undecided, search
 from labs_lib.static_memory.skyline import lowest_valley
 
 SEARCHABLE = 3_000  # buffers; beyond it one descent of the search outlasts any usual time limit
-SHARE = 2 / 3  # of the time left, for each capacity that is searched
+SHARE = 0.8  # of the time left, for each capacity that is searched
 
 
 @dataclass(frozen=True, slots=True)
