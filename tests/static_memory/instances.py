@@ -46,3 +46,16 @@ def full_at_every_step(rng: random.Random, height: int, steps: int) -> list[Buff
             alive.append((step, rng.randint(1, min(free, 4))))
     done += [(birth, steps, size) for birth, size in alive]
     return [Buffer(f"b{i}", *life) for i, life in enumerate(done)]
+
+
+def nearly_full(rng: random.Random, height: int, steps: int) -> list[Buffer]:
+    """Buffers of 2 to 5 bytes where there is room, the emptiest step first, until little slack is left."""
+    load, lives = [0] * steps, []
+    while room := [step for step in range(steps) if load[step] + 2 <= height]:
+        lower = min(room, key=lambda step: load[step] + rng.random())
+        size, upper = rng.randint(2, min(5, height - load[lower])), lower
+        while upper < steps and load[upper] + size <= height and (upper == lower or rng.random() < 0.85):
+            load[upper] += size
+            upper += 1
+        lives.append((lower, upper, size))
+    return [Buffer(f"b{i}", *life) for i, life in enumerate(lives)]
