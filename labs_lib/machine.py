@@ -57,7 +57,7 @@ def fingerprint() -> str:
 
 
 def synchronize() -> None:
-    """Waits for the GPU where torch is loaded and has one; else does nothing, in about a microsecond.
+    """Waits for the GPU where torch is loaded and has one; else does nothing, at next to no cost.
 
     >>> synchronize()
     """

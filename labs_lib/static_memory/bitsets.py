@@ -1,6 +1,6 @@
 """Sets as the bits of an int: the elements are numbers, and a union or intersection is one machine loop.
 
-With a few hundred elements, an operation on two sets takes some 50 ns, a hundred times less than on `set`.
+An operation on two sets then handles many elements with each instruction, where `set` hashes every one.
 """
 
 from collections.abc import Iterator, Sequence

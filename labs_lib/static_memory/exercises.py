@@ -224,7 +224,7 @@ EXERCISES = {
             ),
             hints=(
                 "sm.place(buffers, order) places buffers in any order of their indices; sm.height tells what it needs.",
-                "Try many orders and keep the best plan. Random orders work, and 2000 take about a second.",
+                "Try many orders and keep the best plan. Random orders work, if you draw enough of them.",
                 "Better than random: start from the order by size, swap two places, keep the new order if it is not "
                 "worse, repeat.",
             ),
