@@ -46,6 +46,24 @@ LABS = (
         minutes=40,
         gpu="none",
     ),
+    Lab(
+        number="02",
+        subject="compilation",
+        file="02_compilation.ipynb",
+        title="Compilation",
+        question="What does a compiler do to my model, and when does it pay?",
+        minutes=45,
+        gpu="optional",
+    ),
+    Lab(
+        number="03",
+        subject="gpu_memory",
+        file="03_gpu_memory.ipynb",
+        title="GPU memory diagnosis",
+        question="Why out of memory, who holds it, and what gives it back?",
+        minutes=45,
+        gpu="optional",
+    ),
 )
 
 

@@ -15,6 +15,7 @@ from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, render, subplot
 from labs_lib.ledger import Ledger, ledger
 from labs_lib.machine import preset
 from labs_lib.timing import Timing, time_pair
+from labs_lib.units import time_text
 
 TICKS = (0.001, 0.01, 0.1, 0.3, 1, 3, 10, 30, 100, 1000, 10_000)
 FINE_TICKS = (0.33, 0.5, 0.67, 0.8, 0.9, 1, 1.1, 1.25, 1.5, 2, 3)
@@ -105,7 +106,7 @@ class Comparison:
         seconds = (self.timing.naive_seconds, self.timing.optimised_seconds)
         if None not in self.faults:
             rows.append(("measured", "page faults per call", *(f"{faults:,.0f}" for faults in self.faults)))
-        rows.append(("measured", f"time per call ({self.threads} thread)", *(_time(s) for s in seconds)))
+        rows.append(("measured", f"time per call ({self.threads} thread)", *(time_text(s) for s in seconds)))
         return rows
 
     def picture(self) -> Picture:
@@ -206,13 +207,6 @@ def _finite(value: float) -> float | None:
 
 def _percent(factor: float) -> str:
     return f"{100 * (factor - 1):.1f} %"
-
-
-def _time(seconds: float) -> str:
-    for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e9:.0f} ns"
 
 
 @contextmanager

@@ -19,8 +19,8 @@ from labs_lib.errors import LabError
 from labs_lib.exercises import NotYet
 from labs_lib.ledger import ledger
 from labs_lib.static_memory.lifetimes import Buffer, read_csv, verify
-from labs_lib.static_memory.pictures import kib
 from labs_lib.static_memory.planners import greedy_by_size, height
+from labs_lib.units import size_text
 
 Buffers = Sequence[Buffer]
 
@@ -74,11 +74,15 @@ def check_greedy_by_size(attempt: Callable) -> str:
         reference += height(buffers, greedy_by_size(buffers))
     if yours > GREEDY_MARGIN * reference:
         raise NotYet(
-            f"your plans are valid, but {GREEDY_INSTANCES} of them need {kib(yours)} in sum where the largest-first "
-            f"order needs {kib(reference)}. Place the largest first, each at the lowest address that is free "
-            "for its whole life."
+            f"your plans are valid, but {GREEDY_INSTANCES} of them need {size_text(yours)} in sum where the "
+            f"largest-first order needs {size_text(reference)}. Place the largest first, each at the lowest address "
+            "that is free for its whole life."
         )
-    return f"{GREEDY_INSTANCES} fresh plans are valid and need {kib(yours)} in sum (greedy by size: {kib(reference)})."
+    return (
+        f"{GREEDY_INSTANCES} fresh plans are valid and need {size_text(yours)} in sum "
+        f"(greedy by size: {size_text(reference)})."
+    )
+
 
 CONFLICT_CASES = (
     (((0, 4, 10), 0), ((2, 6, 10), 0), True, "the same address, and both alive at steps 2 and 3"),
@@ -188,12 +192,14 @@ def check_better_plan(attempt: Callable) -> str:
         needed = height(buffers, check_plan(buffers, offsets, name))
         greedy = height(buffers, greedy_by_size(buffers))
         if needed > greedy:
-            raise NotYet(f"on {name} your plan needs {kib(needed)}, more than greedy by size with {kib(greedy)}.")
+            raise NotYet(
+                f"on {name} your plan needs {size_text(needed)}, more than greedy by size with {size_text(greedy)}."
+            )
         if needed == greedy:
-            raise NotYet(f"on {name} your plan needs {kib(needed)}, as much as greedy by size.")
+            raise NotYet(f"on {name} your plan needs {size_text(needed)}, as much as greedy by size.")
         heights.append(needed)
-    yours = ", ".join(kib(needed) for needed in heights)
-    return f"{yours} on the puzzle and two disguises of it (greedy: {kib(greedy)})."
+    yours = ", ".join(size_text(needed) for needed in heights)
+    return f"{yours} on the puzzle and two disguises of it (greedy: {size_text(greedy)})."
 
 
 def random_buffers(rng: random.Random, count: int) -> list[Buffer]:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import os
-import re
 import sys
-from math import isfinite
 from typing import TYPE_CHECKING
 
+from labs_lib import arguments
+from labs_lib.arguments import count, positive
 from labs_lib.cli import FINE, GATE_FAILED, add_json, print_result
 from labs_lib.errors import LabError
 from labs_lib.static_memory.graph import REGIMES, Graph, Lifetimes, lifetimes
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
     import torch
 
     from labs_lib.static_memory.planning import Plan
-
-SHAPE = re.compile(r"(?P<shape>[0-9]+(x[0-9]+)*)(:(?P<dtype>[a-z0-9]+))?", re.ASCII)
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -36,9 +33,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         help="shape of the model's input, such as 1x3x224x224 or 1x128:int64; once for each input",
     )
     planner.add_argument("--reuse", choices=REGIMES, help="what a model's values may share (in_place)")
-    planner.add_argument("--capacity", type=_count, metavar="BYTES", help="exit 1 when the plan needs more")
-    planner.add_argument("--time-limit", type=_positive, default=10.0, metavar="S", help="of the search (10)")
-    planner.add_argument("--alignment", type=_count, default=1, metavar="BYTES", help="of all offsets (1)")
+    planner.add_argument("--capacity", type=count, metavar="BYTES", help="exit 1 when the plan needs more")
+    planner.add_argument("--time-limit", type=positive, default=10.0, metavar="S", help="of the search (10)")
+    planner.add_argument("--alignment", type=count, default=1, metavar="BYTES", help="of all offsets (1)")
     planner.add_argument("--output", metavar="OUT.csv", help="write the plan, with a column offset")
     add_json(planner)
     planner.set_defaults(run=_plan)
@@ -46,11 +43,11 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     analyzer = subparsers.add_parser("analyze", help="naive against arena on an MLP, on your numbers")
     analyzer.add_argument("--input", metavar="NUMBERS", help="such as 1.0,0.5 (if negative: --input=-1,2)")
     analyzer.add_argument("--input-file", metavar="DATA.csv", help="numbers with commas between, no header")
-    analyzer.add_argument("--features", type=_count, default=1024, help="of each layer (1024)")
-    analyzer.add_argument("--batch", type=_count, default=32, help="rows of the input (32)")
-    analyzer.add_argument("--layers", type=_count, default=3, help="of the MLP (3)")
+    analyzer.add_argument("--features", type=count, default=1024, help="of each layer (1024)")
+    analyzer.add_argument("--batch", type=count, default=32, help="rows of the input (32)")
+    analyzer.add_argument("--layers", type=count, default=3, help="of the MLP (3)")
     analyzer.add_argument(
-        "--budget-kib", type=_positive, metavar="X", help="exit 1 when the arena's peak with set-up is above"
+        "--budget-kib", type=positive, metavar="X", help="exit 1 when the arena's peak with set-up is above"
     )
     add_json(analyzer)
     analyzer.set_defaults(run=_analyze)
@@ -125,8 +122,8 @@ def _captured(args: argparse.Namespace) -> tuple[Lifetimes, Lifetimes]:
     """Lifetimes as eager has them, and in the regime asked for."""
     if not args.input:
         raise LabError("--model needs --input.", "", "Give its shape, such as --input 1x3x224x224.")
-    shapes = [_shape(text) for text in args.input]
-    source = _imported(args.model)
+    shapes = [arguments.shape(text) for text in args.input]
+    source = arguments.named(args.model, "--model")
     try:
         graph = _graph(args.model, source, shapes, "meta")  # holds no data, so any model fits
     except (LabError, RuntimeError):  # some models look into their tensors, which the meta device refuses
@@ -142,71 +139,5 @@ def _graph(
     from labs_lib.static_memory.capture import capture
 
     with torch.device(device):
-        model = _model(name, source)
+        model = arguments.model_from(name, source)
         return capture(model.eval(), *(torch.empty(shape, dtype=dtype) for shape, dtype in shapes))
-
-
-def _model(name: str, source: object) -> torch.nn.Module:
-    import torch
-
-    if not isinstance(source, torch.nn.Module) and not callable(source):
-        raise LabError(f"{name} is no function.", "", "Name a function or class that makes the model.")
-    try:
-        model = source if isinstance(source, torch.nn.Module) else source()
-    except Exception as error:  # the learner's own code
-        raise LabError(
-            f"{name}() failed with {type(error).__name__}: {error}.", "", "Name a function without arguments."
-        ) from error
-    if not isinstance(model, torch.nn.Module):
-        raise LabError(f"{name}() returns no torch.nn.Module.", "", "Name a function that returns the model.")
-    return model
-
-
-def _shape(text: str) -> tuple[list[int], torch.dtype]:
-    import torch
-
-    match = SHAPE.fullmatch(text)
-    dtype = getattr(torch, match["dtype"] or "float32", None) if match else None
-    if not isinstance(dtype, torch.dtype):
-        raise LabError(
-            f"--input {text} is no shape.",
-            "A shape is whole numbers with x between them, and a torch dtype after a colon if not float32.",
-            "Write for instance 1x3x224x224 or 1x128:int64.",
-        )
-    return [int(size) for size in match["shape"].split("x")], dtype
-
-
-def _imported(name: str) -> object:
-    module, _, attribute = name.partition(":")
-    if not module or not attribute:
-        raise LabError(f"--model {name} is not MODULE:FACTORY.", "", "Write torchvision.models:resnet18.")
-    sys.path.insert(0, os.getcwd())
-    try:
-        found = importlib.import_module(module)
-    except Exception as error:  # the learner's own module may raise anything
-        raise LabError(
-            f"Can't import {module}: {type(error).__name__}: {error}.",
-            "",
-            "Run this in the folder of the module, or install it.",
-        ) from error
-    finally:
-        sys.path.remove(os.getcwd())
-    if not hasattr(found, attribute):
-        raise LabError(f"Module {module} has no {attribute}.", "", "Check the name after the colon.")
-    return getattr(found, attribute)
-
-
-def _count(text: str) -> int:
-    if not re.fullmatch("[0-9]+", text, re.ASCII) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
-    return int(text)
-
-
-def _positive(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not (number > 0 and isfinite(number)):
-        raise argparse.ArgumentTypeError(f"{text!r} is no number above 0")
-    return number

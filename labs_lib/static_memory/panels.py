@@ -9,8 +9,9 @@ from labs_lib.panels import Choice, Panel
 from labs_lib.static_memory import planners
 from labs_lib.static_memory.graph import Graph, Operator, lifetimes
 from labs_lib.static_memory.lifetimes import Buffer, lower_bound
-from labs_lib.static_memory.pictures import arena_picture, kib, memory_picture
+from labs_lib.static_memory.pictures import arena_picture, memory_picture
 from labs_lib.static_memory.planning import plan
+from labs_lib.units import size_text
 
 SEARCH = "complete search"
 SEARCH_LIMIT_S = 1.5  # a control answers within two seconds
@@ -74,7 +75,8 @@ def memory_panel() -> Panel:
         return memory_picture(
             rows,
             f"Depth {depth}, width {width}, batch {batch}, {reuse} (counted): keeping every value takes "
-            f"{kib(everything)}, {planner} {kib(arena)}, {arena / bound:.3f} times the lower bound of {kib(bound)}.",
+            f"{size_text(everything)}, {planner} {size_text(arena)}, {arena / bound:.3f} times the lower bound of "
+            f"{size_text(bound)}.",
         )
 
     return Panel(

@@ -8,11 +8,7 @@ from labs_lib.compare import Comparison
 from labs_lib.figures import NEUTRAL, OPTIMISED, Picture, bars, render, subplots
 from labs_lib.static_memory.lifetimes import Buffer, live_bytes, lower_bound
 from labs_lib.static_memory.planners import height
-
-
-def kib(size: float) -> str:
-    """Bytes as text: KiB below 1 MiB, MiB above."""
-    return f"{size / 2**20:,.2f} MiB" if size >= 2**20 else f"{size / 2**10:,.1f} KiB"
+from labs_lib.units import size_text
 
 
 def lifetimes_picture(buffers: Sequence[Buffer]) -> Picture:
@@ -20,7 +16,7 @@ def lifetimes_picture(buffers: Sequence[Buffer]) -> Picture:
     figure, (chart, profile) = subplots(9, 0.9 + 0.27 * max(len(buffers), 7), columns=2, sharex=True)
     for row, buffer in enumerate(buffers):
         chart.barh(row, buffer.steps, left=buffer.lower, height=0.7, color=_color(row), edgecolor="white")
-        chart.text(buffer.lower + 0.1, row, kib(buffer.size), va="center", fontsize=8)
+        chart.text(buffer.lower + 0.1, row, size_text(buffer.size), va="center", fontsize=8)
     chart.set_yticks(range(len(buffers)), [buffer.id for buffer in buffers], fontsize=8)
     chart.invert_yaxis()
     chart.set(xlabel="step", title="lifetimes (counted)")
@@ -28,13 +24,13 @@ def lifetimes_picture(buffers: Sequence[Buffer]) -> Picture:
     bound, total = lower_bound(buffers), sum(buffer.size for buffer in buffers)
     profile.stairs([size / 2**10 for size in alive[:-1]], steps, fill=True, color=NEUTRAL, alpha=0.35)
     profile.axhline(bound / 2**10, color="black", lw=1)
-    profile.annotate(f"lower bound {kib(bound)}", (steps[0], bound / 2**10), (2, 3), textcoords="offset points")
+    profile.annotate(f"lower bound {size_text(bound)}", (steps[0], bound / 2**10), (2, 3), textcoords="offset points")
     profile.set(xlabel="step", ylabel="KiB alive", title="alive at each step (counted)")
     profile.margins(y=0.15)
     return render(
         figure,
-        f"{len(buffers)} buffers of {kib(total)} in all. At most {kib(bound)} of them are alive at one step: "
-        "no plan can need less.",
+        f"{len(buffers)} buffers of {size_text(total)} in all. At most {size_text(bound)} of them are alive at one "
+        "step: no plan can need less.",
     )
 
 
@@ -63,16 +59,16 @@ def arena_picture(buffers: Sequence[Buffer], offsets: Sequence[int], placed: Seq
     top = height([buffers[i] for i in placed], [offsets[i] for i in placed])
     axes.axhline(bound / 2**10, color="black", lw=1.2, ls="--", zorder=4)
     axes.annotate(
-        f"lower bound {kib(bound)}", (1, bound / 2**10), (-2, 3), xycoords=("axes fraction", "data"),
+        f"lower bound {size_text(bound)}", (1, bound / 2**10), (-2, 3), xycoords=("axes fraction", "data"),
         textcoords="offset points", ha="right", zorder=5,
     )  # fmt: skip
     axes.set_xlim(min(b.lower for b in buffers), max(b.upper for b in buffers))
     axes.set_ylim(0, 1.12 * max(bound, height(buffers, offsets)) / 2**10)
     axes.set(xlabel="step", ylabel="address, KiB", title=f"{title} (counted)")
     if len(placed) < len(buffers):
-        says = f"{title}: {len(placed)} of {len(buffers)} buffers placed, up to address {kib(top)}."
+        says = f"{title}: {len(placed)} of {len(buffers)} buffers placed, up to address {size_text(top)}."
     else:
-        says = f"{title}: {kib(top)} of arena, {top / bound:.3f} times the lower bound of {kib(bound)}."
+        says = f"{title}: {size_text(top)} of arena, {top / bound:.3f} times the lower bound of {size_text(bound)}."
     return render(figure, says)
 
 
@@ -98,12 +94,12 @@ def gain_picture(rows: Sequence[tuple[int, Comparison]]) -> Picture:
         label = f"{found.ratio:.2f}x, {found.verdict}{counted}"
         axes.annotate(label, (high, row), (8, 0), textcoords="offset points", va="center", fontsize=9)
     axes.axvline(1, color=NEUTRAL, lw=1)
-    axes.set_yticks(range(len(rows)), [kib(size) for size, _ in rows])
+    axes.set_yticks(range(len(rows)), [size_text(size) for size, _ in rows])
     axes.invert_yaxis()
     axes.set_xlim(0, 1.3 * edge)
     axes.set(ylabel="array", xlabel="naive time / planned time (measured; grey: the noise floor)")
     best = max(rows, key=lambda row: row[1].ratio)
-    return render(figure, f"Reuse pays most for arrays of {kib(best[0])}: {best[1].ratio:.2f} times as fast.")
+    return render(figure, f"Reuse pays most for arrays of {size_text(best[0])}: {best[1].ratio:.2f} times as fast.")
 
 
 def _color(index: int) -> object:

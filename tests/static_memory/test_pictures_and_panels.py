@@ -4,15 +4,11 @@ from labs_lib import static_memory as sm
 from labs_lib.compare import Comparison
 from labs_lib.equality import Difference
 from labs_lib.ledger import Ledger
-from labs_lib.static_memory.pictures import gain_picture, kib
+from labs_lib.static_memory.pictures import gain_picture
 from labs_lib.timing import Timing
 
 BUFFERS = [sm.Buffer("a", 0, 3, 2048), sm.Buffer("b", 2, 5, 1024), sm.Buffer("c", 4, 6, 3072)]
 PUZZLE = sm.read_csv(sm.DATA / "puzzle_14.csv")
-
-
-def test_kib():
-    assert [kib(size) for size in (0, 1536, 2**20, 3 * 2**30)] == ["0.0 KiB", "1.5 KiB", "1.00 MiB", "3,072.00 MiB"]
 
 
 def test_lifetimes_say_total_and_bound():
