@@ -1,0 +1,295 @@
+"""A model of PyTorch's caching allocator for CUDA: why more is reserved than allocated, and what can go back.
+
+Asking the driver for memory (`cudaMalloc`) is slow and waits for the GPU. So PyTorch takes *segments*, cuts
+*spans* out of them for tensors, and keeps a span when its tensor dies. Three numbers follow, each at least as
+large as the one before:
+
+    requested   what tensors asked for
+    allocated   what they got: rounded up, and the whole span where the rest is too small to be cut off
+    reserved    the segments, used or not; what `nvidia-smi` sees, beside the CUDA context
+
+Everything here is *modelled*, after the rules of `c10/cuda/CUDACachingAllocator.cpp`, with the constants of
+`c10/core/AllocatorConfig.h` (PyTorch 2.15; a test compares them with the header of the installed PyTorch).
+Left out: streams, CUDA graphs' private pools, and the options of `PYTORCH_ALLOC_CONF` but one.
+"""
+
+from __future__ import annotations
+
+from bisect import insort
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from labs_lib.errors import LabError
+from labs_lib.units import size_text
+
+KIB, MIB, GIB = 2**10, 2**20, 2**30
+MIN_BLOCK = 512  # kMinBlockSize: sizes are rounded up to a multiple of it
+SMALL = MIB  # kSmallSize: requests up to here share small segments
+SMALL_SEGMENT = 2 * MIB  # kSmallBuffer
+LARGE_SEGMENT = 20 * MIB  # large_segment_size: what a large request below MIN_LARGE takes from the driver
+MIN_LARGE = 10 * MIB  # kMinLargeAlloc: from here on a request gets a segment of its own size
+ROUND_LARGE = 2 * MIB  # kRoundLarge: rounded up to a multiple of this
+
+
+class OutOfMemory(LabError):
+    """The modelled device has not enough memory left, even after the allocator gave back all it could."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One call to the allocator: action "allocate", "free" or "empty_cache"."""
+
+    action: str
+    name: str = ""
+    size: int = 0  # bytes asked for; only of "allocate"
+
+    def __str__(self) -> str:
+        size = f" {size_text(self.size)}" if self.size else ""
+        return f"{self.action} {self.name}{size}".rstrip()
+
+
+@dataclass(order=True)
+class Span:
+    """A piece of a segment. Without a name it is free."""
+
+    start: int  # bytes from the segment's start
+    size: int
+    name: str = field(default="", compare=False)
+    requested: int = field(default=0, compare=False)
+
+    @property
+    def end(self) -> int:
+        return self.start + self.size
+
+
+@dataclass
+class Segment:
+    """Memory that one `cudaMalloc` returned; its spans in order of address. An expandable one may have holes."""
+
+    pool: str  # "small" or "large"
+    spans: list[Span]
+
+    @property
+    def size(self) -> int:
+        return sum(span.size for span in self.spans)
+
+    @property
+    def free(self) -> int:
+        return sum(span.size for span in self.spans if not span.name)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no tensor lies in it: only such a segment can go back to the driver."""
+        return self.free == self.size
+
+    def free_span(self, span: Span) -> None:
+        """Frees the span and joins it with its free neighbours."""
+        span.name, span.requested = "", 0
+        joined: list[Span] = []
+        for piece in self.spans:
+            if joined and not piece.name and not joined[-1].name and joined[-1].end == piece.start:
+                joined[-1].size += piece.size
+            else:
+                joined.append(piece)
+        self.spans = joined
+
+
+class CachingAllocator:
+    """The state of one GPU's allocator, named tensors instead of pointers.
+
+    >>> gpu = CachingAllocator(capacity=64 * MIB)
+    >>> gpu.allocate("a", 3 * MIB)
+    >>> size_text(gpu.allocated), size_text(gpu.reserved)
+    ('3.00 MiB', '20.00 MiB')
+    >>> gpu.free("a")
+    >>> size_text(gpu.allocated), size_text(gpu.reserved)
+    ('0.0 KiB', '20.00 MiB')
+    >>> size_text(gpu.empty_cache()), size_text(gpu.reserved)
+    ('20.00 MiB', '0.0 KiB')
+
+    With `expandable` each pool is one segment that grows at its end, page by page, as with
+    `PYTORCH_ALLOC_CONF=expandable_segments:True`: free pages can go back from the middle of it. (The model
+    does not map pages again where they were; addresses are plenty.)
+    """
+
+    def __init__(self, capacity: int = 16 * GIB, expandable: bool = False) -> None:
+        self.capacity, self.expandable = capacity, expandable
+        self.segments: list[Segment] = []
+        self.peak_allocated = self.peak_reserved = 0
+
+    @property
+    def requested(self) -> int:
+        return sum(span.requested for segment in self.segments for span in segment.spans)
+
+    @property
+    def allocated(self) -> int:
+        return self.reserved - sum(segment.free for segment in self.segments)
+
+    @property
+    def reserved(self) -> int:
+        return sum(segment.size for segment in self.segments)
+
+    @property
+    def largest_free(self) -> int:
+        """The largest free span: what one request of the right pool could get without the driver."""
+        return max((span.size for _, span in self._free_spans()), default=0)
+
+    @property
+    def stuck(self) -> int:
+        """Free bytes that `empty_cache` cannot give back, because a tensor lies in the same segment (or page)."""
+        if self.expandable:
+            return sum(span.size - _whole_pages(segment, span)[1] for segment, span in self._free_spans())
+        return sum(segment.free for segment in self.segments if not segment.idle)
+
+    def allocate(self, name: str, size: int) -> None:
+        """Finds room for a tensor of `size` bytes: the smallest free span that is enough, else a new segment.
+
+        Where the driver has no room for that, whole free segments go back to it and it is asked once more.
+        Raises OutOfMemory when even that fails, and LabError for a name in use or a negative size.
+        """
+        if not name or size < 0 or self._find(name):
+            raise LabError(
+                f"Cannot allocate {size} bytes as {name!r}.",
+                "A tensor needs a name that no living one has, and a size.",
+                "Free the other one first, or take another name.",
+            )
+        if size == 0:
+            return
+        need = rounded(size)
+        pool = "small" if need <= SMALL else "large"
+        segment, span = self._best_fit(pool, need) or self._grow(pool, need)
+        self._cut(segment, span, need)
+        span.name, span.requested = name, size
+        self.peak_allocated = max(self.peak_allocated, self.allocated)
+
+    def free(self, name: str) -> None:
+        """Frees the tensor's span; the segment stays reserved. Raises LabError for an unknown name."""
+        found = self._find(name)
+        if found is None:
+            raise LabError(f"There is no tensor {name!r}.", "It was never allocated, or freed before.", "Check it.")
+        segment, span = found
+        segment.free_span(span)
+
+    def empty_cache(self) -> int:
+        """Gives back to the driver what no tensor uses: whole segments, or whole pages. Returns the bytes."""
+        before = self.reserved
+        if self.expandable:
+            for segment, span in list(self._free_spans()):
+                start, size = _whole_pages(segment, span)
+                rests = [Span(span.start, start - span.start), Span(start + size, span.end - start - size)]
+                segment.spans.remove(span)
+                for rest in rests if size else [span]:
+                    if rest.size:
+                        insort(segment.spans, rest)
+            self.segments = [segment for segment in self.segments if segment.spans]
+        else:
+            self.segments = [segment for segment in self.segments if not segment.idle]
+        return before - self.reserved
+
+    def do(self, request: Request) -> None:
+        """Carries out one request. Raises as the method of that name does."""
+        if request.action == "allocate":
+            self.allocate(request.name, request.size)
+        elif request.action == "free":
+            self.free(request.name)
+        elif request.action == "empty_cache":
+            self.empty_cache()
+        else:
+            raise LabError(f"{request.action!r} is no action.", "", "Take allocate, free or empty_cache.")
+
+    def _find(self, name: str) -> tuple[Segment, Span] | None:
+        found = ((segment, span) for segment in self.segments for span in segment.spans if span.name == name)
+        return next(found, None)
+
+    def _free_spans(self) -> Iterable[tuple[Segment, Span]]:
+        return ((segment, span) for segment in self.segments for span in segment.spans if not span.name)
+
+    def _best_fit(self, pool: str, need: int) -> tuple[Segment, Span] | None:
+        """The smallest free span of the pool that is enough; of equals, the one that was reserved first."""
+        fitting = [pair for pair in self._free_spans() if pair[0].pool == pool and pair[1].size >= need]
+        return min(fitting, key=lambda pair: pair[1].size, default=None)
+
+    def _grow(self, pool: str, need: int) -> tuple[Segment, Span]:
+        """A new segment, or new pages at the end of the expandable one."""
+        segment = next((s for s in self.segments if s.pool == pool), None) if self.expandable else None
+        tail = segment.spans[-1] if segment and not segment.spans[-1].name else None
+        more = _pages(pool, need - (tail.size if tail else 0)) if self.expandable else segment_size(need)
+        if self.reserved + more > self.capacity:
+            if self.empty_cache():
+                return self._grow(pool, need)
+            raise self._out_of_memory(more)
+        if segment is None:
+            segment = Segment(pool, [Span(0, more)])
+            self.segments.append(segment)
+        elif tail:
+            tail.size += more
+        else:
+            segment.spans.append(Span(segment.spans[-1].end, more))
+        self.peak_reserved = max(self.peak_reserved, self.reserved)
+        return segment, segment.spans[-1]
+
+    def _cut(self, segment: Segment, span: Span, need: int) -> None:
+        """Cuts the rest off a span, if it is large enough to be of use to somebody."""
+        rest = span.size - need
+        if rest >= MIN_BLOCK if segment.pool == "small" or self.expandable else rest > SMALL:
+            span.size = need
+            insort(segment.spans, Span(span.end, rest))
+
+    def _out_of_memory(self, more: int) -> OutOfMemory:
+        unused = self.reserved - self.allocated
+        return OutOfMemory(
+            f"Out of memory: {size_text(more)} more do not fit into {size_text(self.capacity)} (modelled).",
+            f"{size_text(self.allocated)} are allocated, {size_text(self.capacity - self.reserved)} not reserved, and "
+            f"{size_text(unused)} reserved but free, in pieces of at most {size_text(self.largest_free)}.",
+            "Free tensors; or where the free pieces would be enough together, try expandable segments.",
+        )
+
+
+def rounded(size: int) -> int:
+    """Bytes that a request is rounded up to.
+
+    >>> [rounded(size) for size in (1, 512, 513)]
+    [512, 512, 1024]
+    """
+    return _up(size, MIN_BLOCK)
+
+
+def segment_size(need: int) -> int:
+    """Bytes taken from the driver when no free span is enough for `need` bytes.
+
+    >>> [size_text(segment_size(need * MIB)) for need in (1, 2, 9, 10, 11)]
+    ['2.00 MiB', '20.00 MiB', '20.00 MiB', '10.00 MiB', '12.00 MiB']
+    """
+    if need <= SMALL:
+        return SMALL_SEGMENT
+    return LARGE_SEGMENT if need < MIN_LARGE else _up(need, ROUND_LARGE)
+
+
+def replay(requests: Iterable[Request], capacity: int = 16 * GIB, expandable: bool = False) -> CachingAllocator:
+    """An allocator after all the requests. Raises OutOfMemory where they do not fit.
+
+    >>> replay([Request("allocate", "a", 5), Request("allocate", "b", 600), Request("free", "a")]).allocated
+    1024
+    """
+    allocator = CachingAllocator(capacity, expandable)
+    for request in requests:
+        allocator.do(request)
+    return allocator
+
+
+def _up(size: int, unit: int) -> int:
+    return -(-size // unit) * unit
+
+
+def _page(pool: str) -> int:
+    return SMALL_SEGMENT if pool == "small" else LARGE_SEGMENT
+
+
+def _pages(pool: str, size: int) -> int:
+    return _up(size, _page(pool))
+
+
+def _whole_pages(segment: Segment, span: Span) -> tuple[int, int]:
+    """Start and size of the whole pages inside a span of an expandable segment."""
+    start = _pages(segment.pool, span.start)
+    return start, max(0, span.end // _page(segment.pool) * _page(segment.pool) - start)
