@@ -126,35 +126,22 @@ class _Tally:
 def _dispatch_mode(tally: _Tally) -> AbstractContextManager:
     """A mode that counts torch's operators, their FLOPs, and the storages that first appear in outputs."""
     import torch
-    import torch._dynamo  # a mode imports it at its first operator: here, so that NumPy's arrays in it don't count
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
-    from torch.utils.flop_counter import flop_registry
+
+    from labs_lib.dispatch import Watch
 
     known: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
-    class Counting(TorchDispatchMode):
-        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-            kwargs = kwargs or {}
-            with self:  # under inference_mode composite operators arrive whole: count their parts
-                output = operator.decompose(*args, **kwargs)
-            if output is not NotImplemented:
-                return output
-            known.update(_storages((args, kwargs)))  # alive before the call, or an output already counted
-            output = operator(*args, **kwargs)
-            tally.operators += 1
-            formula = flop_registry.get(operator._overloadpacket)
-            if formula:
-                tally.flops += formula(*args, **kwargs, out_val=output)
-            for storage in _storages(output):
+    class Counting(Watch):
+        def before(self, operator, operands):
+            known.update(tensor.untyped_storage() for tensor in operands)  # alive before the call, or counted already
+
+        def after(self, operator, operands, results):
+            tally.operators, tally.flops = self.operators, self.flops
+            for storage in (tensor.untyped_storage() for tensor in results):
                 if storage not in known:
                     known.add(storage)
-                    name = ("torch", storage._cdata, tally.operators)
+                    name = ("torch", storage._cdata, self.operators)
                     tally.take(name, storage.nbytes())
                     weakref.finalize(storage, tally.give, name).atexit = False
-            return output
-
-    def _storages(tree: object) -> list[torch.UntypedStorage]:
-        return [leaf.untyped_storage() for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
 
     return Counting()

@@ -1,0 +1,56 @@
+"""What torch's dispatcher shows: every operator that runs, below autograd, and the storages behind its tensors.
+
+Tensors share storages, and bytes belong to storages. On every device, and on fake tensors that hold no data,
+a storage is known by its number `_cdata`, and its death is told by a weak reference to it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+import torch._dynamo  # a mode imports it at its first operator: here, so that NumPy's arrays in it don't count
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.flop_counter import flop_registry
+
+
+class Watch(TorchDispatchMode):
+    """Counts operators and their FLOPs, and calls `before` and `after` with the operator and its tensors.
+
+    A multiply-add counts 2 FLOPs, and only operators with a formula in torch.utils.flop_counter count.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.operators = 0
+        self.flops = 0
+
+    def before(self, operator: torch._ops.OpOverload, operands: list[torch.Tensor]) -> None:
+        """An operator is about to run on these tensors."""
+
+    def after(self, operator: torch._ops.OpOverload, operands: list[torch.Tensor], results: list[torch.Tensor]) -> None:
+        """It has run. `operands` may have been changed in place, and may be among the results."""
+
+    def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
+        kwargs = kwargs or {}
+        if operator.namespace == "prim":  # a fake tensor asks for its device: nothing is computed
+            return operator(*args, **kwargs)
+        with self:  # under inference_mode composite operators arrive whole: count their parts
+            output = operator.decompose(*args, **kwargs)
+        if output is not NotImplemented:
+            return output
+        operands = list(tensors((args, kwargs)))
+        self.before(operator, operands)
+        output = operator(*args, **kwargs)
+        self.operators += 1
+        formula = flop_registry.get(operator._overloadpacket)
+        if formula:
+            self.flops += formula(*args, **kwargs, out_val=output)
+        self.after(operator, operands, list(tensors(output)))
+        return output
+
+
+def tensors(tree: object) -> Iterator[torch.Tensor]:
+    """The tensors in nested tuples, lists and dicts."""
+    return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
