@@ -14,6 +14,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
+NO_WORK = ("prim", "profiler")  # a fake tensor's device is asked for; a profiled region begins or ends
 
 class Watch(TorchDispatchMode):
     """Counts operators and their FLOPs, and calls `before` and `after` with the operator and its tensors.
@@ -34,7 +35,7 @@ class Watch(TorchDispatchMode):
 
     def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
         kwargs = kwargs or {}
-        if operator.namespace == "prim":  # a fake tensor asks for its device: nothing is computed
+        if operator.namespace in NO_WORK:
             return operator(*args, **kwargs)
         with self:  # under inference_mode composite operators arrive whole: count their parts
             output = operator.decompose(*args, **kwargs)
