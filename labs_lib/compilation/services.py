@@ -1,0 +1,95 @@
+"""Five services for which somebody has to choose: compile the model, or leave it eager?"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import TYPE_CHECKING
+
+from labs_lib.compilation.payoff import block_stack
+from labs_lib.compilation.toolchain import cold_cache, one_compile_thread
+from labs_lib.compilation.watch import watch
+from labs_lib.machine import pinned_threads
+from labs_lib.timing import time_pair
+
+if TYPE_CHECKING:
+    import torch
+
+CLEAR = 1.1  # totals closer than this are a tie: either choice is right
+
+
+@dataclass(frozen=True)
+class Service:
+    """One process from its start to its end. Its compile cache is empty when it starts."""
+
+    name: str
+    description: str
+    model: Callable[[], torch.nn.Module]
+    shape: tuple[int, ...]  # of the one float32 input of each call
+    calls: int  # in the life of the process
+
+
+def _scorer() -> torch.nn.Module:
+    """Layer norm and GELU by hand, nothing else: all of it can be fused."""
+    import torch
+    from torch import nn
+
+    class Scorer(nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            centred = x - x.mean(-1, keepdim=True)
+            x = centred / torch.sqrt((centred**2).mean(-1, keepdim=True) + 1e-5)
+            return 0.5 * x * (1 + torch.tanh(0.8 * (x + 0.045 * x**3)))
+
+    return Scorer()
+
+
+def _controller() -> torch.nn.Module:
+    from torch import nn
+
+    return nn.Sequential(nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 1)).eval()
+
+
+SERVICES = (
+    Service("notebook", "an analyst tries a model on 20 batches, then closes the notebook",
+            lambda: block_stack(256, 2), (64, 256), 20),
+    Service("ranking", "a server normalises and activates the features of each query, two million times a day",
+            _scorer, (512, 1024), 2_000_000),
+    Service("controller", "a controller asks a network of three 16 x 16 layers for one row, ten million times",
+            _controller, (1, 16), 10_000_000),
+    Service("short job", "a function in the cloud scores 50 arrays and ends; the next one starts from nothing",
+            _scorer, (512, 1024), 50),
+    Service("nightly run", "a batch job runs two blocks over three million batches, in one process",
+            lambda: block_stack(256, 2), (64, 256), 3_000_000),
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Totals:
+    """Seconds over the life of the process: measured for one call, multiplied out."""
+
+    eager: float
+    compiled: float
+
+    @property
+    def right(self) -> tuple[str, ...]:
+        """The choices that are right here: both where they differ by less than 10 %."""
+        if max(self.eager, self.compiled) < CLEAR * min(self.eager, self.compiled):
+            return ("compile", "eager")
+        return ("compile",) if self.compiled < self.eager else ("eager",)
+
+
+@cache
+def totals(service: Service) -> Totals:
+    """Measures a service on this machine, once in a process: first call and steady state, one thread."""
+    import torch
+
+    model, x = service.model(), torch.ones(service.shape)
+    with pinned_threads(1), cold_cache(), one_compile_thread(), watch(), torch.inference_mode():
+        compiled = torch.compile(model)
+        start = time.perf_counter()
+        compiled(x)
+        first = time.perf_counter() - start
+        timing = time_pair(lambda: model(x), lambda: compiled(x), budget_s=0.5)
+    return Totals(service.calls * timing.naive_seconds, first + (service.calls - 1) * timing.optimised_seconds)

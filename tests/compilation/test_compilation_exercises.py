@@ -1,0 +1,436 @@
+"""Each exercise of lab 02: starter, solution, and wrong answers, each with the message it must earn."""
+
+import numpy as np
+import pytest
+import torch
+
+from labs_lib.compilation import checks
+from labs_lib.compilation.exercises import EXERCISES
+from labs_lib.compilation.services import SERVICES, Totals
+from labs_lib.exercises import NOT_ATTEMPTED, NOT_YET, SOLVED, judge
+
+# --- 2.1 --------------------------------------------------------------------------------------------
+
+
+def still_reads(x, limit):
+    return x * min(1.0, limit / max(x.norm().item(), 1e-12))
+
+
+def branches_on_a_tensor(x, limit):
+    norm = x.norm()
+    if norm > limit:
+        return x * (limit / norm)
+    return x * 1
+
+
+def always_scales(x, limit):
+    return x * (limit / x.norm().clamp(min=1e-12))
+
+
+def nan_at_zero(x, limit):
+    return x * torch.minimum(torch.tensor(1.0), limit / x.norm() * torch.sign(x.norm()))
+
+
+def clamps_each_element(x, limit):
+    return x.clamp(-limit, limit)
+
+
+def changes_its_input(x, limit):
+    return x.mul_((limit / x.norm()).clamp(max=1.0))
+
+
+def returns_the_factor(x, limit):
+    return (limit / x.norm()).clamp(max=1.0)
+
+
+def keeps_the_compiler_out(x, limit):
+    return _hidden(x, limit) * 1
+
+
+@torch.compiler.disable
+def _hidden(x, limit):
+    return EXERCISES["2.1"].solution(x, limit)
+
+
+# --- 2.2 --------------------------------------------------------------------------------------------
+
+
+def layers_of(x, weights):
+    means = []
+    for weight in weights:
+        x = torch.tanh(x @ weight)
+        means.append(x.abs().mean())
+    return x, means
+
+
+def one_graph_a_layer(weights, report, compile):
+    step = compile(lambda x, weight: (torch.tanh(x @ weight), torch.tanh(x @ weight).abs().mean()))
+
+    def forward(x):
+        for layer, weight in enumerate(weights):
+            x, mean = step(x, weight)
+            report(layer, mean.item())
+        return x
+
+    return forward
+
+
+def compiles_nothing(weights, report, compile):
+    def forward(x):
+        x, means = layers_of(x, weights)
+        for layer, mean in enumerate(means):
+            report(layer, mean.item())
+        return x
+
+    return forward
+
+
+def compiles_the_last_layer_only(weights, report, compile):
+    last = compile(lambda x: torch.tanh(x @ weights[-1]))
+
+    def forward(x):
+        before, means = layers_of(x, weights[:-1])
+        x = last(before)
+        for layer, mean in enumerate([*means, x.abs().mean()]):
+            report(layer, mean.item())
+        return x
+
+    return forward
+
+
+def reports_nothing(weights, report, compile):
+    return compile(lambda x: layers_of(x, weights)[0])
+
+
+def reports_tensors(weights, report, compile):
+    compute = compile(lambda x: layers_of(x, weights))
+
+    def forward(x):
+        x, means = compute(x)
+        for layer, mean in enumerate(means):
+            report(layer, mean)
+        return x
+
+    return forward
+
+
+def reports_the_inputs(weights, report, compile):
+    compute = compile(lambda x: layers_of(x, weights))
+
+    def forward(x):
+        y, means = compute(x)
+        for layer, _ in enumerate(means):
+            report(layer, x.abs().mean().item())
+        return y
+
+    return forward
+
+
+def returns_both(weights, report, compile):
+    compute = compile(lambda x: layers_of(x, weights))
+
+    def forward(x):
+        x, means = compute(x)
+        for layer, mean in enumerate(means):
+            report(layer, mean.item())
+        return x, means
+
+    return forward
+
+
+def returns_no_function(weights, report, compile):
+    return None
+
+
+def computes_twice(weights, report, compile):
+    compute = compile(lambda x: layers_of(x, weights))
+
+    def forward(x):
+        for layer, mean in enumerate(compute(x)[1]):
+            report(layer, mean.item())
+        return compute(x)[0]
+
+    return forward
+
+
+# --- 2.3 --------------------------------------------------------------------------------------------
+
+
+def model_with(start, advance, factor):
+    """A make_model whose step starts with `start(model)`, and whose forward uses the two functions."""
+
+    def make_model(warmup):
+        class Model(torch.nn.Module):
+            def __init__(self):
+                super().__init__()
+                start(self)
+
+            def forward(self, x):
+                advance(self)
+                return x * factor(self, warmup)
+
+        return Model()
+
+    return make_model
+
+
+def tensor_step(model):
+    model.register_buffer("step", torch.zeros((), dtype=torch.int64))
+
+
+def add_one(model):
+    model.step += 1
+
+
+def number_step(model):
+    model.step = 0
+
+
+SHARED = torch.zeros(())
+
+
+def add_to_shared(model):
+    SHARED.add_(1)
+
+
+never_saturates = model_with(tensor_step, add_one, lambda model, warmup: model.step / warmup)
+counts_twice = model_with(
+    tensor_step, lambda model: model.step.add_(2), lambda model, warmup: (model.step / warmup).clamp(max=1.0)
+)
+starts_too_early = model_with(
+    tensor_step, add_one, lambda model, warmup: ((model.step - 1) / warmup).clamp(max=1.0)
+)
+reads_the_step = model_with(tensor_step, add_one, lambda model, warmup: min(1.0, model.step.item() / warmup))
+still_a_number = model_with(number_step, add_one, lambda model, warmup: min(1.0, float(model.step) / warmup))
+
+
+def shares_its_step(warmup):
+    total = torch.zeros(())
+    SHARED.zero_()
+
+    def forward(self, x):
+        SHARED.add_(1)
+        return x * (SHARED / warmup).clamp(max=1.0)
+
+    return type("Model", (torch.nn.Module,), {"forward": forward, "total": total})()
+
+
+ONE_MODEL = {}
+
+
+def returns_the_same_model(warmup):
+    return ONE_MODEL.setdefault("model", EXERCISES["2.3"].solution(warmup))
+
+
+def keeps_the_model_eager(warmup):
+    model = EXERCISES["2.3"].solution(warmup)
+    model.forward = torch.compiler.disable(model.forward)
+    return model
+
+
+def returns_a_function(warmup):
+    return lambda x: x
+
+
+# --- 2.4 --------------------------------------------------------------------------------------------
+
+
+def scaled_and_shifted(y, scale, shift):
+    return y * scale + shift
+
+
+def normal_rows(variance_of, eps_of=lambda eps: eps, tail=lambda rows: rows, affine=scaled_and_shifted):
+    """A layer_norm in float32, tile by tile, with parts that can be wrong."""
+
+    def layer_norm(x, scale, shift, out, eps=1e-5):
+        for start in range(0, tail(len(x)), 16):
+            part = x[start : start + 16]
+            mean = part.mean(axis=1, keepdims=True)
+            deviation = np.sqrt(variance_of(part, mean) + eps_of(eps))
+            out[start : start + 16] = affine((part - mean) / deviation, scale, shift)
+        return out
+
+    return layer_norm
+
+
+def two_moments(part, mean):
+    return (part * part).mean(axis=1, keepdims=True) - mean * mean
+
+
+def right_variance(part, mean):
+    return part.var(axis=1, keepdims=True)
+
+
+cancels = normal_rows(two_moments)
+divides_by_n_minus_1 = normal_rows(lambda part, mean: part.var(axis=1, ddof=1, keepdims=True))
+forgets_eps = normal_rows(right_variance, eps_of=lambda eps: 0)
+forgets_the_last_tile = normal_rows(right_variance, tail=lambda rows: rows // 16 * 16)
+forgets_shift = normal_rows(right_variance, affine=lambda y, scale, shift: y * scale)
+allocates_in_each_tile = normal_rows(right_variance)
+
+
+def returns_an_array_of_its_own(x, scale, shift, out, eps=1e-5):
+    return EXERCISES["2.4"].solution(x, scale, shift, out.copy(), eps)
+
+
+def normalises_in_place(x, scale, shift, out, eps=1e-5):
+    EXERCISES["2.4"].solution(x.copy(), scale, shift, out, eps)
+    x[:] = out
+    return out
+
+
+# --- 2.5 --------------------------------------------------------------------------------------------
+
+
+def always_eager(service):
+    return "eager"
+
+
+def by_calls_alone(service):
+    return "compile" if service.calls > 1000 else "eager"
+
+
+def says_maybe(service):
+    return "maybe"
+
+
+def the_other_way_round(service):
+    return {"compile": "eager", "eager": "compile"}[RIGHT[service.name]]
+
+
+RIGHT = {
+    "notebook": "eager", "ranking": "compile", "controller": "eager", "short job": "eager", "nightly run": "compile"
+}  # fmt: skip
+
+WRONG = {
+    "2.1": [
+        (still_reads, "the graph breaks at `return x * min"),
+        (branches_on_a_tensor, "the graph breaks at `if norm > limit:`"),
+        (always_scales, "leaves x as it is"),
+        (nan_at_zero, "a tensor of zeros stays as it is"),
+        (clamps_each_element, "the whole tensor is scaled"),
+        (changes_its_input, "changes its input"),
+        (returns_the_factor, "return a tensor of that shape"),
+        (keeps_the_compiler_out, "the graph breaks at"),
+    ],
+    "2.2": [
+        (one_graph_a_layer, "calls launch the graph"),
+        (compiles_nothing, "no graph holds the layers"),
+        (compiles_the_last_layer_only, "the graph holds 1 of the"),
+        (reports_nothing, "report was called for the layers []"),
+        (reports_tensors, "a Python float, not a tensor"),
+        (reports_the_inputs, "a reported number is wrong"),
+        (returns_both, "the tensor after the last layer"),
+        (returns_no_function, "must return a function"),
+        (computes_twice, "calls launch the graph 6 times"),
+    ],
+    "2.3": [
+        (never_saturates, "the factor must be 1.000"),
+        (counts_twice, "at step 1 of a warm-up"),
+        (starts_too_early, "at step 1 of a warm-up"),
+        (reads_the_step, "the graph breaks at"),
+        (still_a_number, "20 calls compiled 8 graphs"),
+        (shares_its_step, "must be"),
+        (returns_the_same_model, "one and the same model"),
+        (keeps_the_model_eager, "nothing was compiled"),
+        (returns_a_function, "must return a torch.nn.Module"),
+    ],
+    "2.4": [
+        (cancels, "far from zero"),
+        (divides_by_n_minus_1, "a few short rows"),
+        (forgets_eps, "without any variance"),
+        (forgets_the_last_tile, "wrong for"),
+        (forgets_shift, "a few short rows"),
+        (allocates_in_each_tile, "Work on tiles of rows, with out="),
+        (returns_an_array_of_its_own, "return out itself"),
+        (normalises_in_place, "writes into its input"),
+    ],
+    "2.5": [
+        (always_eager, "3 of 5 are right"),
+        (by_calls_alone, "4 of 5 are right"),
+        (says_maybe, 'return "compile" or "eager"'),
+        (the_other_way_round, "0 of 5 are right"),
+    ],
+}
+CASES = [(id, attempt, message) for id, attempts in WRONG.items() for attempt, message in attempts]
+
+
+@pytest.fixture(autouse=True)
+def measured(monkeypatch, request):
+    """Fixed totals in place of what this machine measures; the one timing test measures."""
+    if "timing" not in request.keywords:
+        made_up = {"compile": Totals(eager=3.0, compiled=1.0), "eager": Totals(eager=1.0, compiled=3.0)}
+        monkeypatch.setattr(checks, "totals", lambda service: made_up[RIGHT[service.name]])
+        monkeypatch.setattr("labs_lib.hardware.compiler", lambda: "c++")
+
+
+@pytest.mark.parametrize(("id", "attempt", "message"), CASES, ids=[f"{c[0]}-{c[1].__name__}" for c in CASES])
+def test_wrong_answers_earn_their_message(id, attempt, message):
+    for _ in range(2):  # the checks draw fresh inputs
+        judgement = judge(EXERCISES[id], attempt)
+        assert judgement.state == NOT_YET
+        assert message in judgement.message
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_each_exercise_has_at_least_four_wrong_answers_with_messages_of_their_own(id):
+    assert len({message for _, message in WRONG[id]}) >= 4
+
+
+def solution(id):
+    """2.5's measures, which the timing test does."""
+    return EXERCISES[id].solution if id != "2.5" else lambda service: RIGHT[service.name]
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_starter_and_solution(id):
+    assert judge(EXERCISES[id], EXERCISES[id].starter).state == NOT_ATTEMPTED
+    for _ in range(3):
+        judgement = judge(EXERCISES[id], solution(id))
+        assert judgement.state == SOLVED, judgement.message
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_the_starter_itself_is_not_a_solution(id):
+    assert judge(EXERCISES[id], lambda *inputs: EXERCISES[id].starter(*inputs)).state == NOT_YET
+
+
+@pytest.mark.parametrize("id", EXERCISES)
+def test_the_check_runs_the_attempt_and_not_the_solution(id, monkeypatch):
+    right = solution(id)
+
+    def poisoned(*inputs):
+        raise AssertionError("the check called the solution in the learner's place")
+
+    monkeypatch.setattr(f"labs_lib.compilation.exercises.{EXERCISES[id].solution.__name__}", poisoned)
+    calls = []
+
+    def attempt(*inputs):
+        if not torch.compiler.is_compiling():
+            calls.append(1)
+        return right(*inputs)
+
+    assert judge(EXERCISES[id], attempt).state == SOLVED
+    assert calls
+
+
+def test_another_way_to_read_zero_is_a_solution_too():
+    assert judge(EXERCISES["2.1"], lambda x, limit: x / (x.norm() / limit).clamp(min=1.0)).state == SOLVED
+
+
+def test_without_a_compiler_the_choice_cannot_be_told(monkeypatch):
+    monkeypatch.setattr("labs_lib.hardware.compiler", lambda: None)
+    assert "cannot tell here" in judge(EXERCISES["2.5"], solution("2.5")).message
+
+
+def test_a_tie_is_right_either_way():
+    assert Totals(eager=1.0, compiled=1.05).right == ("compile", "eager")
+    assert Totals(eager=1.2, compiled=1.0).right == ("compile",)
+    assert Totals(eager=1.0, compiled=1.2).right == ("eager",)
+
+
+@pytest.mark.timing
+def test_the_solution_of_choosing_agrees_with_this_machine():
+    judgement = judge(EXERCISES["2.5"], EXERCISES["2.5"].solution)
+    assert judgement.state == SOLVED, judgement.message
+    assert {service.name for service in SERVICES} == set(RIGHT)
