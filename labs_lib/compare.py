@@ -100,7 +100,7 @@ class Comparison:
         """(kind of number, what, naive, optimised), ready to print."""
         naive, optimised = (dict(side.rows()) for side in self.ledger)
         rows = [
-            ("counted", what, f"{naive.get(what, 0):,}", f"{optimised.get(what, 0):,}")
+            ("counted", what, *(_count(side.get(what, 0)) for side in (naive, optimised)))
             for what in (naive if len(naive) > len(optimised) else optimised)
         ]
         seconds = (self.timing.naive_seconds, self.timing.optimised_seconds)
@@ -199,6 +199,10 @@ def compare(
         rtol=32 * answer.epsilon if rtol is None else rtol,
         threads=threads,
     )
+
+
+def _count(value: int | None) -> str:
+    return "not counted" if value is None else f"{value:,}"
 
 
 def _finite(value: float) -> float | None:

@@ -2,6 +2,9 @@
 
 NumPy's allocations are counted in its allocator. torch shows every operator to a `TorchDispatchMode`,
 below autograd and on any device, so tensors are counted without a GPU: by the storages behind them.
+
+Compiled code (torch.compile) does not go through the dispatcher; with a mode in its way it would run eagerly
+instead, and the count would be that of another program. Its allocations are taken from torch's profiler.
 """
 
 from __future__ import annotations
@@ -13,6 +16,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
 from dataclasses import asdict, dataclass, field
 
+from labs_lib.compiled_code import runs_compiled, torch_blocks
 from labs_lib.numpy_allocator import counted
 
 SMALL_BLOCK = 1024  # bytes: NumPy keeps freed blocks below this size and serves them again, without malloc
@@ -25,25 +29,27 @@ class Ledger:
     allocations: int
     bytes_allocated: int
     peak_bytes: int  # most bytes alive at once, above what was alive before the call
-    operators: int
-    flops: int  # a multiply-add counts 2; only operators with a formula in torch.utils.flop_counter
+    operators: int | None  # None where compiled code ran: its kernels are not torch's operators
+    flops: int | None  # a multiply-add counts 2; only operators with a formula in torch.utils.flop_counter
 
-    def as_dict(self) -> dict[str, int]:
+    def as_dict(self) -> dict[str, int | None]:
         return asdict(self)
 
-    def rows(self) -> list[tuple[str, int]]:
-        """(label, value) pairs; torch's only where torch worked."""
+    def rows(self) -> list[tuple[str, int | None]]:
+        """(label, value) pairs; torch's only where torch worked, and None where compiled code hid it."""
         rows = [
             ("bytes allocated", self.bytes_allocated),
             ("allocations", self.allocations),
             ("peak bytes", self.peak_bytes),
         ]
-        if self.operators:
+        if self.operators != 0:
             rows += [("torch operators", self.operators), ("FLOPs", self.flops)]
         return rows
 
     def __str__(self) -> str:
-        return "\n".join(f"{label:16}{value:>16,}" for label, value in self.rows())
+        return "\n".join(
+            f"{label:16}{'not counted' if value is None else f'{value:,}':>16}" for label, value in self.rows()
+        )
 
 
 def ledger(fn: Callable[..., object], *inputs: object) -> Ledger:
@@ -62,16 +68,19 @@ def ledger(fn: Callable[..., object], *inputs: object) -> Ledger:
     >>> ledger(lambda x: np.add(x, x, out=x), x).allocations
     0
     """
-    fn(*inputs)
+    compiled = runs_compiled(fn, *inputs)
     tally = _Tally()
     with ExitStack() as doors:
-        if "torch" in sys.modules:
+        if compiled:
+            doors.enter_context(torch_blocks(tally.take, tally.give))
+        elif "torch" in sys.modules:
             doors.enter_context(_dispatch_mode(tally))
         if "numpy" in sys.modules:
             doors.enter_context(counted(tally.take, tally.give))
         output = fn(*inputs)  # the name keeps the output alive until the counting ends
     del output
-    return Ledger(tally.allocations, tally.allocated, tally.peak, tally.operators, tally.flops)
+    work = (None, None) if compiled else (tally.operators, tally.flops)
+    return Ledger(tally.allocations, tally.allocated, tally.peak, *work)
 
 
 def traced_peak(fn: Callable[..., object], *inputs: object) -> int:

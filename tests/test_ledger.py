@@ -121,3 +121,24 @@ def test_traced_peak_refuses_a_second_tracer():
             traced_peak(lambda: None)
     finally:
         tracemalloc.stop()
+
+
+def test_compiled_code_is_counted_as_it_runs_not_as_it_would_run_eagerly(capfd):
+    """Under a dispatch mode a compiled function runs eagerly: its allocations come from the profiler instead."""
+    import torch
+
+    def three_results(x):
+        return torch.tanh(torch.sin(x) + 1)
+
+    x = torch.ones(64, 1024)
+    compiled = torch.compile(three_results, backend="aot_eager")
+    with torch.no_grad():
+        eager, found = ledger(three_results, x), ledger(compiled, x)
+        inside = ledger(lambda x: compiled(x), x)
+    assert (eager.operators, eager.allocations) == (3, 3)
+    assert found == inside
+    assert (found.operators, found.flops) == (None, None)
+    assert (found.allocations, found.bytes_allocated) == (3, 3 * x.nbytes)
+    assert found.peak_bytes == 2 * x.nbytes
+    assert "not counted" in str(found)
+    assert capfd.readouterr().err == ""

@@ -89,10 +89,12 @@ def capture(
     *inputs: object,
     more: Sequence[tuple[object, ...]] = (),
     dynamic: bool | None = None,
+    mode: str | None = None,
 ) -> Capture:
     """Follows `model(*inputs)` through the compiler, then calls it with the inputs of each tuple in `more`.
 
-    The model, a function or module, is called without autograd, some times over; `dynamic` is torch.compile's.
+    The model, a function or module, is called without autograd, some times over; `dynamic` and `mode` are
+    torch.compile's.
 
     >>> import torch
     >>> found = capture(lambda x: torch.relu(x * 2) + 1, torch.ones(1024))
@@ -119,7 +121,7 @@ def capture(
     def backend(graph: torch.fx.GraphModule, examples: list[object]) -> Callable[..., object]:
         nonlocal compiled
         if counting:
-            graphs.append(lower(graph, examples))  # may raise, and Dynamo comes back with another graph
+            graphs.append(lower(graph, examples, mode))  # may raise, and Dynamo comes back with another graph
         number = compiled
         compiled += 1
 

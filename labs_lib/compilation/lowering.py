@@ -32,7 +32,9 @@ class Lowered:
     """One graph on its way through the compiler."""
 
     operations: tuple[str, ...]  # of the graph as Dynamo captured it
+    captured: str  # that graph as Python code
     aten: tuple[str, ...]  # of the functional ATen graph that Inductor works on
+    functional: str  # that graph as Python code
     kernels: tuple[str, ...]  # that Inductor wrote, one name for each launch
     library_calls: tuple[str, ...]  # into kernels that somebody else wrote, such as a matrix product
     bytes: int  # read and written after fusion, as Inductor counts them
@@ -50,9 +52,10 @@ class _CodeIsWritten(Exception):
     """Carries the finished GraphLowering out of Inductor."""
 
 
-def lower(graph: torch.fx.GraphModule, inputs: list[object]) -> Lowered:
+def lower(graph: torch.fx.GraphModule, inputs: list[object], mode: str | None = None) -> Lowered:
     """What Inductor makes of a graph that Dynamo has captured, called as a backend with the same arguments.
 
+    `mode` is torch.compile's, such as "reduce-overhead".
     Raises whatever Inductor raises for a graph that it can't lower.
     """
     import torch
@@ -66,7 +69,7 @@ def lower(graph: torch.fx.GraphModule, inputs: list[object]) -> Lowered:
         stopped.append((lowering, getattr(code, "value", code), lowering.count_bytes()[0]))
         raise _CodeIsWritten
 
-    with _no_build(), mock.patch.object(GraphLowering, "compile_to_module", stop):
+    with _no_build(mode), mock.patch.object(GraphLowering, "compile_to_module", stop):
         try:
             compile_fx(copy.deepcopy(graph), list(inputs))
         except Exception:
@@ -74,7 +77,7 @@ def lower(graph: torch.fx.GraphModule, inputs: list[object]) -> Lowered:
                 raise
     operations = tuple(_called(node) for node in graph.graph.nodes if _computes(node))
     if not stopped:  # Inductor has nothing to do where nothing is computed
-        return Lowered(operations, (), (), (), 0, 0, "")
+        return Lowered(operations, graph.code, (), "", (), (), 0, 0, "")
     lowering, code, size = stopped[0]
     nodes = list(lowering.module.graph.nodes)
     body = code[code.index("def call(") :].partition("\ndef ")[0]
@@ -83,7 +86,9 @@ def lower(graph: torch.fx.GraphModule, inputs: list[object]) -> Lowered:
     made = [node for node in outputs if isinstance(node, torch.fx.Node) and node.op == "call_function"]
     return Lowered(
         operations,
+        captured=graph.code,
         aten=tuple(_called(node) for node in nodes if _computes(node)),
+        functional=lowering.module.code,
         kernels=tuple(WRITTEN.findall(body)),
         library_calls=tuple(LIBRARY.findall(body)),
         bytes=int(size),
@@ -93,12 +98,13 @@ def lower(graph: torch.fx.GraphModule, inputs: list[object]) -> Lowered:
 
 
 @contextmanager
-def _no_build() -> Iterator[None]:
+def _no_build(mode: str | None) -> Iterator[None]:
     """No cache answers in place of the compiler, and without a compiler Inductor does not look for one."""
     from torch._functorch import config as autograd_config
-    from torch._inductor import config
+    from torch._inductor import config, list_mode_options
 
-    options: dict[str, object] = {"fx_graph_cache": False, "compile_threads": 1}
+    options: dict[str, object] = list_mode_options(mode) if mode else {}
+    options |= {"fx_graph_cache": False, "compile_threads": 1}
     if hardware.compiler() is None:
         # Inductor asks the compiler's version before it writes C++; any program that answers will do.
         options |= {"cpp.cxx": (sys.executable,), "cpp.vec_isa_ok": True}

@@ -186,7 +186,7 @@ def _verdict(found: Capture, measured: Measured | None) -> tuple[str, str]:
         return "not timed", "There is no C++ compiler here, so nothing was built."
     if measured.timing.verdict == "faster":
         before, after = size_text(found.eager.bytes), size_text(found.bytes)
-        return "none", f"One graph, used again and again. A call moves {after} where eager code moves {before} (counted)."
+        return "none", f"One graph, always the same. A call moves {after} where eager code moves {before} (counted)."
     per_operator = measured.timing.naive_seconds / max(found.eager.operators, 1)
     if per_operator < SMALL * measured.dispatch:
         return "too small", (

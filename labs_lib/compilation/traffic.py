@@ -31,25 +31,16 @@ def eager_traffic(fn: Callable[..., object], *inputs: object) -> Traffic:
     Traffic(operators=2, bytes=16384)
     """
     import torch
-    from torch.utils._python_dispatch import TorchDispatchMode
-    from torch.utils._pytree import tree_leaves
+
+    from labs_lib.dispatch import Watch
 
     counts = [0, 0]
 
-    class Counting(TorchDispatchMode):
-        def __torch_dispatch__(self, operator, types, args=(), kwargs=None):
-            kwargs = kwargs or {}
-            with self:  # composite operators arrive whole under inference_mode: count their parts
-                output = operator.decompose(*args, **kwargs)
-            if output is not NotImplemented:
-                return output
-            output = operator(*args, **kwargs)
-            read, written = ([leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor)]
-                             for tree in ((args, kwargs), output))  # fmt: skip
+    class Counting(Watch):
+        def after(self, operator, operands, results):
             if not _is_view(operator):
                 counts[0] += 1
-                counts[1] += bytes_of(read) + bytes_of(written)
-            return output
+                counts[1] += bytes_of(operands) + bytes_of(results)
 
     with torch.no_grad(), Counting():
         fn(*inputs)

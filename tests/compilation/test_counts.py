@@ -109,7 +109,7 @@ def test_errors_say_whose_they_are(monkeypatch):
         capture(small(), torch.ones(2, 3))
     assert "before anything was compiled" in caught.value.why
 
-    def fails(graph, inputs):
+    def fails(graph, inputs, mode):
         raise ValueError("no such kernel")
 
     # The function of that name hides the module in the package.
@@ -123,3 +123,9 @@ def test_nothing_is_left_behind():
     capture(Branches(), rows(2))
     x = torch.linspace(0, math.pi, 8)
     assert torch.equal(torch.compile(torch.sin, backend="aot_eager")(x), torch.sin(x))
+
+
+def test_on_a_cpu_reduce_overhead_writes_the_same_code():
+    """It is about CUDA graphs: there is nothing of that kind to do on a CPU."""
+    codes = [capture(NormGelu(64), rows(4), mode=mode).graphs[0].code for mode in (None, "reduce-overhead")]
+    assert codes[0] == codes[1]
