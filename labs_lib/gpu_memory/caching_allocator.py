@@ -20,6 +20,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from labs_lib.errors import LabError
+from labs_lib.gpu_memory.trace import Trace
 from labs_lib.units import size_text
 
 KIB, MIB, GIB = 2**10, 2**20, 2**30
@@ -115,19 +116,9 @@ class CachingAllocator:
     def __init__(self, capacity: int = 16 * GIB, expandable: bool = False) -> None:
         self.capacity, self.expandable = capacity, expandable
         self.segments: list[Segment] = []
+        self.requested = self.allocated = self.reserved = 0
         self.peak_allocated = self.peak_reserved = 0
-
-    @property
-    def requested(self) -> int:
-        return sum(span.requested for segment in self.segments for span in segment.spans)
-
-    @property
-    def allocated(self) -> int:
-        return self.reserved - sum(segment.free for segment in self.segments)
-
-    @property
-    def reserved(self) -> int:
-        return sum(segment.size for segment in self.segments)
+        self._places: dict[str, tuple[Segment, Span]] = {}
 
     @property
     def largest_free(self) -> int:
@@ -147,7 +138,7 @@ class CachingAllocator:
         Where the driver has no room for that, whole free segments go back to it and it is asked once more.
         Raises OutOfMemory when even that fails, and LabError for a name in use or a negative size.
         """
-        if not name or size < 0 or self._find(name):
+        if not name or size < 0 or name in self._places:
             raise LabError(
                 f"Cannot allocate {size} bytes as {name!r}.",
                 "A tensor needs a name that no living one has, and a size.",
@@ -160,14 +151,18 @@ class CachingAllocator:
         segment, span = self._best_fit(pool, need) or self._grow(pool, need)
         self._cut(segment, span, need)
         span.name, span.requested = name, size
+        self._places[name] = segment, span
+        self.requested += size
+        self.allocated += span.size
         self.peak_allocated = max(self.peak_allocated, self.allocated)
 
     def free(self, name: str) -> None:
         """Frees the tensor's span; the segment stays reserved. Raises LabError for an unknown name."""
-        found = self._find(name)
-        if found is None:
+        if name not in self._places:
             raise LabError(f"There is no tensor {name!r}.", "It was never allocated, or freed before.", "Check it.")
-        segment, span = found
+        segment, span = self._places.pop(name)
+        self.requested -= span.requested
+        self.allocated -= span.size
         segment.free_span(span)
 
     def empty_cache(self) -> int:
@@ -184,6 +179,7 @@ class CachingAllocator:
             self.segments = [segment for segment in self.segments if segment.spans]
         else:
             self.segments = [segment for segment in self.segments if not segment.idle]
+        self.reserved = sum(segment.size for segment in self.segments)
         return before - self.reserved
 
     def do(self, request: Request) -> None:
@@ -196,10 +192,6 @@ class CachingAllocator:
             self.empty_cache()
         else:
             raise LabError(f"{request.action!r} is no action.", "", "Take allocate, free or empty_cache.")
-
-    def _find(self, name: str) -> tuple[Segment, Span] | None:
-        found = ((segment, span) for segment in self.segments for span in segment.spans if span.name == name)
-        return next(found, None)
 
     def _free_spans(self) -> Iterable[tuple[Segment, Span]]:
         return ((segment, span) for segment in self.segments for span in segment.spans if not span.name)
@@ -225,6 +217,7 @@ class CachingAllocator:
             tail.size += more
         else:
             segment.spans.append(Span(segment.spans[-1].end, more))
+        self.reserved += more
         self.peak_reserved = max(self.peak_reserved, self.reserved)
         return segment, segment.spans[-1]
 
@@ -265,16 +258,28 @@ def segment_size(need: int) -> int:
     return LARGE_SEGMENT if need < MIN_LARGE else _up(need, ROUND_LARGE)
 
 
-def replay(requests: Iterable[Request], capacity: int = 16 * GIB, expandable: bool = False) -> CachingAllocator:
+def serve(requests: Iterable[Request], capacity: int = 16 * GIB, expandable: bool = False) -> CachingAllocator:
     """An allocator after all the requests. Raises OutOfMemory where they do not fit.
 
-    >>> replay([Request("allocate", "a", 5), Request("allocate", "b", 600), Request("free", "a")]).allocated
+    >>> serve([Request("allocate", "a", 5), Request("allocate", "b", 600), Request("free", "a")]).allocated
     1024
     """
     allocator = CachingAllocator(capacity, expandable)
     for request in requests:
         allocator.do(request)
     return allocator
+
+
+def requests_of(trace: Trace) -> list[Request]:
+    """What a traced step asks of an allocator: its blocks, each under the number that it has in the trace."""
+    events = [(block.born, 1, i) for i, block in enumerate(trace.blocks)]
+    events += [(block.died, 0, i) for i, block in enumerate(trace.blocks) if block.died is not None]
+    blocks = trace.blocks  # what dies before an operator is freed before its results are born
+    return [
+        Request("allocate", str(i), blocks[i].size) if birth else Request("free", str(i))
+        for _, birth, i in sorted(events)
+        if blocks[i].size
+    ]
 
 
 def _up(size: int, unit: int) -> int:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from labs_lib.errors import LabError
 from labs_lib.gpu_memory import caching_allocator as model
-from labs_lib.gpu_memory.caching_allocator import KIB, MIB, CachingAllocator, OutOfMemory, Request, replay
+from labs_lib.gpu_memory.caching_allocator import KIB, MIB, CachingAllocator, OutOfMemory, Request, requests_of, serve
+from labs_lib.gpu_memory.trace import Block, Trace
 
 HEADER = Path(torch.__file__).parent / "include/c10/core/AllocatorConfig.h"
 
@@ -26,7 +27,7 @@ def spans(allocator):
 def allocated(*sizes, capacity=1000 * MIB, expandable=False):
     """An allocator that holds tensors a, b, c, ... of these sizes in bytes."""
     requests = [Request("allocate", name, size) for name, size in zip("abcdefghijklmnop", sizes, strict=False)]
-    return replay(requests, capacity, expandable)
+    return serve(requests, capacity, expandable)
 
 
 def test_the_constants_are_those_of_the_installed_pytorch():
@@ -103,7 +104,7 @@ SCATTERED += [Request("free", f"{name}{i}") for i in range(4) for name in "tu"]
 
 
 def test_enough_is_free_and_yet_out_of_memory():
-    gpu = replay(SCATTERED, capacity=80 * MIB)
+    gpu = serve(SCATTERED, capacity=80 * MIB)
     with pytest.raises(OutOfMemory) as error:
         gpu.allocate("large", 16 * MIB)
     assert str(error.value).splitlines() == [
@@ -136,7 +137,7 @@ def test_an_expandable_segment_uses_up_its_tail_and_cuts_off_every_rest():
 
 
 def test_expandable_segments_fit_where_fixed_ones_fail_but_not_everything():
-    gpu = replay([*SCATTERED, Request("allocate", "large", 16 * MIB)], capacity=80 * MIB, expandable=True)
+    gpu = serve([*SCATTERED, Request("allocate", "large", 16 * MIB)], capacity=80 * MIB, expandable=True)
     assert (gpu.allocated, gpu.reserved) == (32 * MIB, 80 * MIB)
     with pytest.raises(OutOfMemory, match=r"in pieces of at most 16\.00 MiB"):
         gpu.allocate("larger", 24 * MIB)
@@ -168,6 +169,23 @@ def test_a_request_reads_as_a_line():
     assert lines == ["allocate a 3.00 MiB", "free a", "empty_cache"]
 
 
+def block(size, born, died=None):
+    return Block(size, "temporaries", "", "aten.add", "", born, died)
+
+
+def test_a_trace_asks_for_its_blocks_in_order_and_frees_before_it_allocates():
+    trace = Trace((block(3 * MIB, 0), block(9 * MIB, 1, 2), block(0, 1, 2), block(9 * MIB, 2, 3)), (), 0)
+    assert [str(request) for request in requests_of(trace)] == [
+        "allocate 0 3.00 MiB",
+        "allocate 1 9.00 MiB",
+        "free 1",
+        "allocate 3 9.00 MiB",
+        "free 3",
+    ]
+    gpu = serve(requests_of(trace))
+    assert (gpu.peak_allocated, gpu.peak_reserved, gpu.allocated) == (12 * MIB, 20 * MIB, 3 * MIB)
+
+
 SIZES = st.sampled_from([0, 1, 512, 100 * KIB, MIB, MIB + 1, 3 * MIB, 9 * MIB, 10 * MIB, 11 * MIB, 33 * MIB])
 STEPS = st.lists(st.tuples(st.sampled_from(["allocate", "allocate", "free", "empty_cache"]), SIZES), max_size=60)
 
@@ -195,6 +213,8 @@ def test_whatever_happens_the_books_balance(steps, expandable, pick):
         held = [span for segment in gpu.segments for span in segment.spans if span.name]
         assert {span.name: span.requested for span in held} == {n: s for n, s in alive.items() if s}
         assert all(span.size >= span.requested for span in held)
+        assert sum(segment.size for segment in gpu.segments) == gpu.reserved
+        assert sum(span.size for span in held) == gpu.allocated
         assert sum(alive.values()) == gpu.requested <= gpu.allocated <= gpu.reserved <= gpu.capacity
         assert gpu.reserved <= gpu.peak_reserved
         for segment in gpu.segments:
