@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -104,6 +105,9 @@ def _no_initial_values() -> Iterator[None]:
 
 @contextmanager
 def _explained(what: str) -> Iterator[None]:
+    """Turns what the learner's code raises into a LabError. torch would log a traceback of its own before."""
+    logging_before = logging.root.manager.disable
+    logging.disable(logging.CRITICAL)
     try:
         yield
     except LabError:
@@ -121,3 +125,5 @@ def _explained(what: str) -> Iterator[None]:
             "It runs on the CPU, on tensors with a shape and no data.",
             "Run it once on real tensors with a small batch; if that works, leave out .cuda() and what reads data.",
         ) from error
+    finally:
+        logging.disable(logging_before)
