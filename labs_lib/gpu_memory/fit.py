@@ -53,7 +53,14 @@ def will_it_fit(make_step: MakeStep, device: str | Device = "T4", batch: int = 3
     plain = replay(make_step, batch)
     search = _Search(make_step, gpu, plain)
     found = [] if search.verdict(plain) == YES else _progress(search.remedies(), progress)
-    return Verdict(gpu, plain, search.bill(plain), tuple(sorted(found, key=lambda remedy: remedy.rank)))
+    return Verdict(gpu, plain, bill(plain, gpu), tuple(sorted(found, key=lambda remedy: remedy.rank)))
+
+
+def bill(run: Replay, gpu: Device) -> Bill:
+    """What a replayed step costs on a device."""
+    workspace = HOPPER_WORKSPACE if gpu.name.startswith("H") else WORKSPACE
+    threads = 2 if run.trains else 1  # the backward pass has a thread of its own, with a workspace of its own
+    return Bill(run.peak, run.rounding, threads * workspace, CONTEXT, int(FRAGMENTATION * run.peak))
 
 
 class _Search:
@@ -63,13 +70,8 @@ class _Search:
         self.make_step, self.gpu, self.plain = make_step, gpu, plain
         self.runs: dict[Plan, Replay] = {}
 
-    def bill(self, run: Replay) -> Bill:
-        workspace = HOPPER_WORKSPACE if self.gpu.name.startswith("H") else WORKSPACE
-        threads = 2 if run.trains else 1  # the backward pass has a thread of its own, with a workspace of its own
-        return Bill(run.peak, run.rounding, threads * workspace, CONTEXT, int(FRAGMENTATION * run.peak))
-
     def verdict(self, run: Replay) -> str:
-        return self.bill(run).verdict(self.gpu.usable)
+        return bill(run, self.gpu).verdict(self.gpu.usable)
 
     def remedies(self) -> Iterator[Remedy]:
         single = []
@@ -123,7 +125,7 @@ class _Search:
         ratio = run.flops / plan.batch / (self.plain.flops / self.plain.plan.batch) if self.plain.flops else 1.0
         caveat = "; ".join(CAVEATS[part] for part in name.split(" + "))
         caveat += NO_BFLOAT16 if plan.half and self.gpu.name == "T4" else ""
-        return Remedy(name, plan, self.bill(run), saving, ratio, self.verdict(run), caveat)
+        return Remedy(name, plan, bill(run, self.gpu), saving, ratio, self.verdict(run), caveat)
 
     def pairs(self, single: list[Remedy]) -> Iterator[Remedy]:
         """Pairs of changes, those first whose savings sum up to most, until enough of them fit."""
