@@ -8,28 +8,30 @@ large as the one before:
     allocated   what they got: rounded up, and the whole span where the rest is too small to be cut off
     reserved    the segments, used or not; what `nvidia-smi` sees, beside the CUDA context
 
-Everything here is *modelled*, after the rules of `c10/cuda/CUDACachingAllocator.cpp`, with the constants of
-`c10/core/AllocatorConfig.h` (PyTorch 2.15; a test compares them with the header of the installed PyTorch).
-Left out: streams, CUDA graphs' private pools, and the options of `PYTORCH_ALLOC_CONF` but one.
+Everything here is *modelled*, after PyTorch's source (see `segments`). Left out: streams, CUDA graphs' private
+pools, and the options of `PYTORCH_ALLOC_CONF` but one.
 """
 
 from __future__ import annotations
 
 from bisect import insort
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from labs_lib.errors import LabError
+from labs_lib.gpu_memory.segments import (
+    GIB,
+    MIN_BLOCK,
+    SMALL,
+    Segment,
+    Span,
+    pages,
+    rounded,
+    segment_size,
+    whole_pages,
+)
 from labs_lib.gpu_memory.trace import Trace
 from labs_lib.units import size_text
-
-KIB, MIB, GIB = 2**10, 2**20, 2**30
-MIN_BLOCK = 512  # kMinBlockSize: sizes are rounded up to a multiple of it
-SMALL = MIB  # kSmallSize: requests up to here share small segments
-SMALL_SEGMENT = 2 * MIB  # kSmallBuffer
-LARGE_SEGMENT = 20 * MIB  # large_segment_size: what a large request below MIN_LARGE takes from the driver
-MIN_LARGE = 10 * MIB  # kMinLargeAlloc: from here on a request gets a segment of its own size
-ROUND_LARGE = 2 * MIB  # kRoundLarge: rounded up to a multiple of this
 
 
 class OutOfMemory(LabError):
@@ -49,57 +51,11 @@ class Request:
         return f"{self.action} {self.name}{size}".rstrip()
 
 
-@dataclass(order=True)
-class Span:
-    """A piece of a segment. Without a name it is free."""
-
-    start: int  # bytes from the segment's start
-    size: int
-    name: str = field(default="", compare=False)
-    requested: int = field(default=0, compare=False)
-
-    @property
-    def end(self) -> int:
-        return self.start + self.size
-
-
-@dataclass
-class Segment:
-    """Memory that one `cudaMalloc` returned; its spans in order of address. An expandable one may have holes."""
-
-    pool: str  # "small" or "large"
-    spans: list[Span]
-
-    @property
-    def size(self) -> int:
-        return sum(span.size for span in self.spans)
-
-    @property
-    def free(self) -> int:
-        return sum(span.size for span in self.spans if not span.name)
-
-    @property
-    def idle(self) -> bool:
-        """Whether no tensor lies in it: only such a segment can go back to the driver."""
-        return self.free == self.size
-
-    def free_span(self, span: Span) -> None:
-        """Frees the span and joins it with its free neighbours."""
-        span.name, span.requested = "", 0
-        joined: list[Span] = []
-        for piece in self.spans:
-            if joined and not piece.name and not joined[-1].name and joined[-1].end == piece.start:
-                joined[-1].size += piece.size
-            else:
-                joined.append(piece)
-        self.spans = joined
-
-
 class CachingAllocator:
     """The state of one GPU's allocator, named tensors instead of pointers.
 
-    >>> gpu = CachingAllocator(capacity=64 * MIB)
-    >>> gpu.allocate("a", 3 * MIB)
+    >>> gpu = CachingAllocator(capacity=64 * 2**20)
+    >>> gpu.allocate("a", 3 * 2**20)
     >>> size_text(gpu.allocated), size_text(gpu.reserved)
     ('3.00 MiB', '20.00 MiB')
     >>> gpu.free("a")
@@ -129,7 +85,7 @@ class CachingAllocator:
     def stuck(self) -> int:
         """Free bytes that `empty_cache` cannot give back, because a tensor lies in the same segment (or page)."""
         if self.expandable:
-            return sum(span.size - _whole_pages(segment, span)[1] for segment, span in self._free_spans())
+            return sum(span.size - whole_pages(segment, span)[1] for segment, span in self._free_spans())
         return sum(segment.free for segment in self.segments if not segment.idle)
 
     def allocate(self, name: str, size: int) -> None:
@@ -170,7 +126,7 @@ class CachingAllocator:
         before = self.reserved
         if self.expandable:
             for segment, span in list(self._free_spans()):
-                start, size = _whole_pages(segment, span)
+                start, size = whole_pages(segment, span)
                 rests = [Span(span.start, start - span.start), Span(start + size, span.end - start - size)]
                 segment.spans.remove(span)
                 for rest in rests if size else [span]:
@@ -205,7 +161,7 @@ class CachingAllocator:
         """A new segment, or new pages at the end of the expandable one."""
         segment = next((s for s in self.segments if s.pool == pool), None) if self.expandable else None
         tail = segment.spans[-1] if segment and not segment.spans[-1].name else None
-        more = _pages(pool, need - (tail.size if tail else 0)) if self.expandable else segment_size(need)
+        more = pages(pool, need - (tail.size if tail else 0)) if self.expandable else segment_size(need)
         if self.reserved + more > self.capacity:
             if self.empty_cache():
                 return self._grow(pool, need)
@@ -238,26 +194,6 @@ class CachingAllocator:
         )
 
 
-def rounded(size: int) -> int:
-    """Bytes that a request is rounded up to.
-
-    >>> [rounded(size) for size in (1, 512, 513)]
-    [512, 512, 1024]
-    """
-    return _up(size, MIN_BLOCK)
-
-
-def segment_size(need: int) -> int:
-    """Bytes taken from the driver when no free span is enough for `need` bytes.
-
-    >>> [size_text(segment_size(need * MIB)) for need in (1, 2, 9, 10, 11)]
-    ['2.00 MiB', '20.00 MiB', '20.00 MiB', '10.00 MiB', '12.00 MiB']
-    """
-    if need <= SMALL:
-        return SMALL_SEGMENT
-    return LARGE_SEGMENT if need < MIN_LARGE else _up(need, ROUND_LARGE)
-
-
 def serve(requests: Iterable[Request], capacity: int = 16 * GIB, expandable: bool = False) -> CachingAllocator:
     """An allocator after all the requests. Raises OutOfMemory where they do not fit.
 
@@ -270,31 +206,22 @@ def serve(requests: Iterable[Request], capacity: int = 16 * GIB, expandable: boo
     return allocator
 
 
-def requests_of(trace: Trace) -> list[Request]:
-    """What a traced step asks of an allocator: its blocks, each under the number that it has in the trace."""
-    events = [(block.born, 1, i) for i, block in enumerate(trace.blocks)]
-    events += [(block.died, 0, i) for i, block in enumerate(trace.blocks) if block.died is not None]
-    blocks = trace.blocks  # what dies before an operator is freed before its results are born
-    return [
+def requests_of(trace: Trace, again: bool = False) -> list[Request]:
+    """What a traced step asks of an allocator: its blocks, each under the number that it has in the trace.
+
+    With `again`, what the step asks for when it is run once more: first everything is freed that it left behind,
+    and what had been there before and stayed is not asked for.
+    """
+    blocks, lasting, left = trace.blocks, set(), []
+    for i, block in enumerate(blocks):
+        if again and block.died is None:
+            lasting |= {i} if block.born == 0 else set()
+            left += [i] if block.born else []
+    events = [(block.born, 1, i) for i, block in enumerate(blocks)]
+    events += [(block.died, 0, i) for i, block in enumerate(blocks) if block.died is not None]
+    # What dies before an operator is freed before its results are born: 0 is less than 1.
+    return [Request("free", str(i)) for i in left if blocks[i].size] + [
         Request("allocate", str(i), blocks[i].size) if birth else Request("free", str(i))
         for _, birth, i in sorted(events)
-        if blocks[i].size
+        if blocks[i].size and i not in lasting
     ]
-
-
-def _up(size: int, unit: int) -> int:
-    return -(-size // unit) * unit
-
-
-def _page(pool: str) -> int:
-    return SMALL_SEGMENT if pool == "small" else LARGE_SEGMENT
-
-
-def _pages(pool: str, size: int) -> int:
-    return _up(size, _page(pool))
-
-
-def _whole_pages(segment: Segment, span: Span) -> tuple[int, int]:
-    """Start and size of the whole pages inside a span of an expandable segment."""
-    start = _pages(segment.pool, span.start)
-    return start, max(0, span.end // _page(segment.pool) * _page(segment.pool) - start)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from labs_lib.figures import Picture
-from labs_lib.gpu_memory.caching_allocator import MIB, CachingAllocator, OutOfMemory, Request
+from labs_lib.gpu_memory.caching_allocator import CachingAllocator, OutOfMemory, Request
 from labs_lib.gpu_memory.devices import DEVICES, find_device
 from labs_lib.gpu_memory.models import Shape, transformer_step
 from labs_lib.gpu_memory.pictures import composition_picture, segments_picture
 from labs_lib.gpu_memory.plans import OPTIMIZERS, Plan
 from labs_lib.gpu_memory.replays import Replay, replay
+from labs_lib.gpu_memory.segments import MIB
 from labs_lib.gpu_memory.steps import Step
 from labs_lib.panels import Choice, Panel
 from labs_lib.units import size_text

@@ -1,4 +1,4 @@
-"""The pictures of lab 03: live bytes over a step, owners at the peak, compositions, an allocator, a leak."""
+"""The pictures of lab 03: a step, owners, compositions, an allocator, a leak, predictions against recordings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from itertools import groupby
 from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, render, subplots
 from labs_lib.gpu_memory.caching_allocator import CachingAllocator
 from labs_lib.gpu_memory.leaks import Leak
+from labs_lib.gpu_memory.recordings import Recorded
 from labs_lib.gpu_memory.trace import (
     ACTIVATIONS,
     GRADIENTS,
@@ -213,3 +214,24 @@ def growth_picture(rows: Iterable[tuple[str, Leak]]) -> Picture:
     axes.set_ylim(bottom=0)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False)
     return render(figure, " ".join(f"{label}: grows by {leak.growth:,} bytes a step." for label, leak in rows))
+
+
+def recorded_picture(recorded: Sequence[Recorded]) -> Picture:
+    """By how much predictions missed the peaks that real GPUs have recorded, one row for each model and mode."""
+    figure, axes = subplots(9, 1.1 + 0.26 * len(recorded))
+    axes.axvspan(-3, 3, color=NEUTRAL, alpha=0.2, lw=0)
+    axes.axvline(0, color=NEUTRAL, lw=1)
+    for row, one in enumerate(recorded):
+        axes.plot(100 * one.error, row, "D", mfc="white", mec=OPTIMISED["color"], mew=1.8, ms=7)
+    axes.set_yticks(range(len(recorded)), [str(one.case) for one in recorded], fontsize=8)
+    axes.invert_yaxis()
+    edge = 1.2 * max(4, *(abs(100 * one.error) for one in recorded))
+    axes.set(xlim=(-edge, edge), xlabel="prediction over recorded peak, % too high (grey: 3 %)")
+    axes.set_title("; ".join(sorted({one.says for one in recorded})), fontsize=9)
+    worst = max(recorded, key=lambda one: abs(one.error))
+    within = sum(abs(one.error) <= 0.03 for one in recorded)
+    return render(
+        figure,
+        f"{within} of {len(recorded)} predictions are within 3 % of the peak that the GPU reported; the worst is "
+        f"{100 * worst.error:+.1f} %, {worst.case} (recorded).",
+    )

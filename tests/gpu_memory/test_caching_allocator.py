@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labs_lib.errors import LabError
-from labs_lib.gpu_memory import caching_allocator as model
-from labs_lib.gpu_memory.caching_allocator import KIB, MIB, CachingAllocator, OutOfMemory, Request, requests_of, serve
+from labs_lib.gpu_memory import segments as model
+from labs_lib.gpu_memory.caching_allocator import CachingAllocator, OutOfMemory, Request, requests_of, serve
+from labs_lib.gpu_memory.segments import KIB, MIB
 from labs_lib.gpu_memory.trace import Block, Trace
 
 HEADER = Path(torch.__file__).parent / "include/c10/core/AllocatorConfig.h"
@@ -184,6 +185,21 @@ def test_a_trace_asks_for_its_blocks_in_order_and_frees_before_it_allocates():
     ]
     gpu = serve(requests_of(trace))
     assert (gpu.peak_allocated, gpu.peak_reserved, gpu.allocated) == (12 * MIB, 20 * MIB, 3 * MIB)
+
+
+def test_the_same_step_again_frees_what_it_left_and_keeps_what_was_there():
+    trace = Trace((block(3 * MIB, 0), block(MIB, 0, 1), block(9 * MIB, 1, 2), block(MIB, 2)), (), 0)
+    again = requests_of(trace, again=True)
+    assert [str(request) for request in again] == [
+        "free 3",
+        "allocate 1 1.00 MiB",
+        "free 1",
+        "allocate 2 9.00 MiB",
+        "free 2",
+        "allocate 3 1.00 MiB",
+    ]
+    once, twice = serve(requests_of(trace)), serve([*requests_of(trace), *again])
+    assert (once.allocated, once.reserved) == (twice.allocated, twice.reserved) == (4 * MIB, 22 * MIB)
 
 
 SIZES = st.sampled_from([0, 1, 512, 100 * KIB, MIB, MIB + 1, 3 * MIB, 9 * MIB, 10 * MIB, 11 * MIB, 33 * MIB])

@@ -2,10 +2,12 @@ import pytest
 import torch
 
 from labs_lib.gpu_memory import pictures
-from labs_lib.gpu_memory.caching_allocator import MIB, CachingAllocator, Request, serve
+from labs_lib.gpu_memory.caching_allocator import CachingAllocator, Request, serve
 from labs_lib.gpu_memory.leaks import Leak
 from labs_lib.gpu_memory.panels import SCATTERED, allocator_panel, composition_panel, counted
 from labs_lib.gpu_memory.plans import Plan
+from labs_lib.gpu_memory.recordings import Case, Recorded
+from labs_lib.gpu_memory.segments import MIB
 from labs_lib.gpu_memory.trace import KINDS, Block, Operator, Trace
 from labs_lib.gpu_memory.tracker import track
 
@@ -85,6 +87,16 @@ def test_growth_of_a_loop_with_and_without_its_mistake():
     flat = Leak((5, 5, 5), (0, 0, 0), 0, (), ())
     picture = pictures.growth_picture([("as found", flat), ("mended", flat)])
     assert picture.says == "as found: grows by 0 bytes a step. mended: grows by 0 bytes a step."
+
+
+def test_recorded_peaks_stand_beside_their_prediction():
+    cases = (Case("MLP", True, False, 256), Case("ResNet-50", False, True, 32))
+    about = ("a GPU", "1", "2.15", "2026-01-01")
+    rows = [Recorded(case, *about, (100, 102, 100), n) for case, n in zip(cases, (101, 95), strict=True)]
+    assert pictures.recorded_picture(rows).says == (
+        "1 of 2 predictions are within 3 % of the peak that the GPU reported; the worst is -5.0 %, ResNet-50, "
+        "inference, bfloat16 (recorded)."
+    )
 
 
 # --- panels --------------------------------------------------------------------------------------------------
