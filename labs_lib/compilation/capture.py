@@ -27,7 +27,7 @@ TENSOR = re.compile(
 AMBIENT = ("GLOBAL_STATE", "TORCH_FUNCTION_MODE_STACK", "DEFAULT_DEVICE", "LAMBDA_GUARD")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Capture:
     """All of it counted. `graphs` and `launches` are of the first inputs, each graph with its launches in one call."""
 
@@ -82,6 +82,8 @@ class Capture:
 
     def __str__(self) -> str:
         return "\n".join(f"{label:21}{text}" for label, text in self.rows())
+
+    __repr__ = __str__
 
 
 def capture(

@@ -18,7 +18,8 @@ def traffic_picture(found: Capture) -> Picture:
     """Bytes of one call: eager, fused, and the least possible."""
     values = [found.eager.bytes, found.bytes, found.least_bytes]
     figure, axes = subplots(8, 1.8)
-    labels = [f"eager, {found.eager.operators} operators", f"fused, {found.kernels + found.library_calls} kernels"]
+    kernels = found.kernels + found.library_calls
+    labels = [f"eager, {found.eager.operators} operators", f"fused, {kernels} kernel{'s' if kernels != 1 else ''}"]
     bars(
         axes, [*labels, "least possible"], [value / 2**20 for value in values],
         [NAIVE, OPTIMISED, {"color": NEUTRAL}], "MiB", digits=1,
@@ -40,13 +41,15 @@ def payoff_picture(costs: Costs, width: int, depth: int, batch: int, mode: str) 
     if crossing is not None and crossing <= CALLS[-1]:
         lines.axvline(crossing, color=NEUTRAL, ls=":")
         lines.plot(crossing, crossing * eager.total, "o", color="black", ms=6)
-    lines.set(xscale="log", yscale="log", xlabel="calls", ylabel="seconds in all", title=f"modelled, {costs.origin}")
+    lines.set(xscale="log", yscale="log", xlabel="calls", ylabel="seconds in all")
+    lines.set_title(f"modelled (prices {costs.origin})")
+    lines.minorticks_off()
     lines.legend(frameon=False, loc="upper left")
     _stack(parts, (eager, compiled))
     pays = f"it pays from {crossing:,} calls on" if crossing is not None else "it never pays"
     return render(
         figure,
-        f"Width {width}, depth {depth}, batch {batch}, {mode} (modelled; numbers {costs.origin}): a call takes "
+        f"Width {width}, depth {depth}, batch {batch}, {mode} (modelled; prices {costs.origin}): a call takes "
         f"{time_text(eager.total)} eager and {time_text(compiled.total)} compiled, the first "
         f"{time_text(first)}: {pays}.",
     )
@@ -69,10 +72,10 @@ def _stack(axes: object, calls: tuple[Call, Call]) -> None:
     axes.legend(frameon=False, loc="upper center", bbox_to_anchor=(0.45, -0.22), ncols=3, fontsize=9)
 
 
-def ratios_picture(rows: Sequence[tuple[str, Comparison]], says: str) -> Picture:
+def ratios_picture(rows: Sequence[tuple[str, Comparison]]) -> Picture:
     """Ratio with interval and noise floor for each (label, comparison), eager over compiled."""
     figure, axes = subplots(8, 0.9 + 0.45 * len(rows))
-    edge = max(2.0, *(2 * found.ratio for _, found in rows))  # where an interval may have no end
+    edge = 1.2 * max(1.2, *(found.ratio for _, found in rows))  # where an interval may have no end
     for row, (_, found) in enumerate(rows):
         floor, low, high = min(found.floor, edge), max(found.low, 1 / edge), min(found.high, edge)
         color = {"faster": OPTIMISED["color"], "slower": NAIVE["color"]}.get(found.verdict, NEUTRAL)
@@ -80,11 +83,13 @@ def ratios_picture(rows: Sequence[tuple[str, Comparison]], says: str) -> Picture
         axes.plot([low, high], [row, row], color=color, lw=5, solid_capstyle="butt")
         axes.plot(found.ratio, row, "o", ms=8, color=color, mec="white")
         axes.annotate(
-            f"{found.ratio:.2f}x, {found.verdict}", (high, row), (8, 0), textcoords="offset points", va="center"
+            f"{found.ratio:.2f}x, {found.verdict}", (max(high, floor), row), (8, 0),
+            textcoords="offset points", va="center",
         )
     axes.axvline(1, color=NEUTRAL, lw=1)
     axes.set_yticks(range(len(rows)), [label for label, _ in rows])
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 1.5 * edge)
     axes.set_xlabel("eager time / compiled time (measured; grey: the noise floor)")
-    return render(figure, says)
+    told = ", ".join(f"{label} {found.ratio:.2f} times as fast ({found.verdict})" for label, found in rows)
+    return render(figure, f"Compiled against eager: {told}.")

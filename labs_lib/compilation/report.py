@@ -43,7 +43,7 @@ class Measured:
         return max(1, math.ceil((self.cold - self.timing.optimised_seconds) / saved))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Report:
     """What `report` found. `measured` is None where there is no compiler."""
 
@@ -103,6 +103,8 @@ class Report:
 
     def __str__(self) -> str:
         return "\n".join(f"{kind:10}{what:22}{text}".rstrip() for kind, what, text in self.rows())
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         left = 'style="text-align:left"'
