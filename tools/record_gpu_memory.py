@@ -21,7 +21,7 @@ import torch
 
 from labs_lib.gpu_memory.devices import DEVICES, Device
 from labs_lib.gpu_memory.plans import apply
-from labs_lib.gpu_memory.recordings import CASES, FOLDER, Case, Recorded, predicted, write
+from labs_lib.gpu_memory.recordings import CASES, FOLDER, Case, Recorded, predicted, write_recordings
 from labs_lib.units import size_text
 
 WARM_UP = 2  # steps: the first makes the optimiser's state, the second is the first with all of it
@@ -82,7 +82,7 @@ def main(argv: list[str] | None = None) -> int:
         return 2
     device, about = this_device()
     path = args.output or FOLDER / f"gpu_memory_{re.sub('[^a-z0-9]+', '_', about['device'].lower())}.json"
-    write(path, record(measure_on_cuda, device, about, CASES, args.repeats))
+    write_recordings(path, record(measure_on_cuda, device, about, CASES, args.repeats))
     print(f"wrote {path}")
     return 0
 

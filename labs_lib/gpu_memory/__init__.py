@@ -16,8 +16,7 @@ from labs_lib.gpu_memory.pictures import (
     timeline_picture,
 )
 from labs_lib.gpu_memory.plans import Plan
-from labs_lib.gpu_memory.recordings import recordings
-from labs_lib.gpu_memory.recordings import Recorded, read_recordings
+from labs_lib.gpu_memory.recordings import Recorded, recordings
 from labs_lib.gpu_memory.replays import Replay, replay
 from labs_lib.gpu_memory.steps import Step
 from labs_lib.gpu_memory.trace import KINDS, Block, Operator, Trace

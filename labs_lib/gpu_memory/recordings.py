@@ -98,7 +98,7 @@ def recordings(folder: Path = FOLDER) -> list[Recorded]:
     return [recorded for path in sorted(folder.glob("gpu_memory_*.json")) for recorded in _read(path)]
 
 
-def write(path: Path, recorded: list[Recorded]) -> None:
+def write_recordings(path: Path, recorded: list[Recorded]) -> None:
     """Writes the cases of one device as one file."""
     first = recorded[0]
     data = {

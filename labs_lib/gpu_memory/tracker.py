@@ -22,7 +22,7 @@ import gc
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -31,9 +31,9 @@ from torch.optim.optimizer import register_optimizer_step_post_hook, register_op
 from torch.utils.weak import WeakIdKeyDictionary
 
 from labs_lib.dispatch import Watch, tensors
+from labs_lib.gpu_memory.entries import Entries, Entry
 from labs_lib.gpu_memory.origins import Origin, Origins
 from labs_lib.gpu_memory.trace import (
-    ACTIVATIONS,
     BACKWARD,
     FORWARD,
     GRADIENTS,
@@ -42,12 +42,15 @@ from labs_lib.gpu_memory.trace import (
     OPTIMISER_STATE,
     PARAMETERS,
     RECOMPUTATION,
-    TEMPORARIES,
-    Block,
     Operator,
     Trace,
 )
 
+PARTS = {
+    torch.sparse_coo: ("_indices", "_values"),
+    torch.sparse_csr: ("crow_indices", "col_indices", "values"),
+    torch.sparse_csc: ("ccol_indices", "row_indices", "values"),
+}
 MODIFIED = (
     "one of the variables needed for gradient computation has been modified by an inplace operation: it is at "
     "version {}; expected version {} instead."
@@ -91,32 +94,11 @@ def track(
     return tracker.trace()
 
 
-@dataclass(eq=False)
-class _Entry:
-    """A block in the making."""
-
-    size: int
-    kind: str | None
-    operator: str
-    origin: Origin
-    born: int
-    died: int | None = None
-    saved: bool = False
-    device: str = ""
-
-    def block(self) -> Block:
-        kind = self.kind or (ACTIVATIONS if self.saved else TEMPORARIES)
-        where = self.origin
-        return Block(self.size, kind, where.module, self.operator, where.line, self.born, self.died, self.device)
-
-
 class _Tracker(Watch):
     def __init__(self, model: torch.nn.Module | None) -> None:
         super().__init__()
         self.origins = Origins(model)
-        self.entries: list[_Entry] = []
-        self.alive: dict[int, _Entry] = {}  # by the number of the storage
-        self.finalizers: list[weakref.finalize] = []
+        self.entries = Entries(lambda: self.operators)
         self.owners = WeakIdKeyDictionary()  # parameter -> name of its module; weak, or the step could not free it
         self.optimizers: weakref.WeakSet[torch.optim.Optimizer] = weakref.WeakSet()
         self.log: list[Operator] = []
@@ -165,11 +147,10 @@ class _Tracker(Watch):
         for parameter in list(self.owners):
             self.gradient(parameter)
             self.mark(parameter, PARAMETERS, self.owners[parameter])  # `parameter.data = ...` may have renewed it
-        for finalizer in self.finalizers:
-            finalizer.detach()
+        self.entries.stop()
 
     def trace(self) -> Trace:
-        return Trace(tuple(entry.block() for entry in self.entries), tuple(self.log), self.flops)
+        return Trace(tuple(entry.block() for entry in self.entries.all), tuple(self.log), self.flops)
 
     # --- operators -----------------------------------------------------------------------------------
 
@@ -205,49 +186,37 @@ class _Tracker(Watch):
     def enter(self, tensor: torch.Tensor, operator: torch._ops.OpOverload) -> None:
         """A storage that is not known is born at this operator."""
         for storage in self.storages(tensor):
-            if storage._cdata not in self.alive:
-                self.add(storage, tensor.device, _Entry(0, None, _name(operator), self.here(), self.operators))
+            if self.entries.of(storage) is None:
+                self.entries.add(storage, tensor, Entry(_name(operator), self.here(), self.operators))
 
-    def existing(self, tensor: torch.Tensor, kind: str = INPUTS) -> list[_Entry]:
+    def existing(self, tensor: torch.Tensor, kind: str = INPUTS) -> list[Entry]:
         """The entries of a tensor's storages; one that is not known existed before the step."""
         if isinstance(tensor, torch.nn.Parameter) and tensor not in self.owners:
             self.parameter(tensor, self.origins.running())
         return [
-            self.alive.get(storage._cdata) or self.add(storage, tensor.device, _Entry(0, kind, "", Origin(), 0))
+            self.entries.of(storage) or self.entries.add(storage, tensor, Entry("", Origin(), 0, kind))
             for storage in self.storages(tensor)
         ]
-
-    def add(self, storage: torch.UntypedStorage, device: torch.device, entry: _Entry) -> _Entry:
-        entry.size, entry.device = storage.nbytes(), str(device)  # the tensor's device: a fake storage says "meta"
-        self.entries.append(entry)
-        if storage._cdata not in self.alive:
-            finalizer = weakref.finalize(storage, self.died, storage._cdata)
-            finalizer.atexit = False
-            self.finalizers.append(finalizer)
-        self.alive[storage._cdata] = entry
-        return entry
-
-    def died(self, number: int) -> None:
-        self.alive.pop(number).died = self.operators + 1
 
     def resized(self, tensor: torch.Tensor, operator: torch._ops.OpOverload) -> None:
         """A storage whose size an operator has changed is another block from here on."""
         for storage in self.storages(tensor):
-            entry = self.alive.get(storage._cdata)
+            entry = self.entries.of(storage)
             if entry is not None and entry.size != storage.nbytes():
                 entry.died = self.operators
-                new = replace(entry, operator=_name(operator), origin=self.here(), born=self.operators, died=None)
-                self.add(storage, tensor.device, new)
+                again = Entry(_name(operator), self.here(), self.operators, entry.kind, entry.saved)
+                self.entries.add(storage, tensor, again)
 
     def here(self) -> Origin:
         return self.origins.here(self.phase())
 
     def storages(self, tensor: torch.Tensor) -> list[torch.UntypedStorage]:
-        """The tensor's storage, or those of its parts where it is sparse."""
+        """The tensor's storage, or those of its parts; none where it is laid out in a way that has none."""
         if tensor.layout is torch.strided:
             return [tensor.untyped_storage()]
+        parts = PARTS.get(tensor.layout, ())
         with self.silence():
-            return [part.untyped_storage() for part in (tensor._indices(), tensor._values())]
+            return [getattr(tensor, part)().untyped_storage() for part in parts]
 
     # --- what a storage is for -----------------------------------------------------------------------
 

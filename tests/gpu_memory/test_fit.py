@@ -216,7 +216,7 @@ def test_bad_input(models, capsys):
         (["my_steps:number", "--input", "16"], "my_steps:number is no function"),
         (["my_steps:model", "--input", "16"], "a model that was made before"),
         (["my_steps:broken_model", "--input", "16"], "my_steps:broken_model() failed with KeyError: 'weights'"),
-        ([], "factory"),
+        ([], "required: MODULE:FACTORY"),
     ):
         code, _, err = said(capsys, *arguments)
         assert code == 2, (arguments, err)

@@ -7,12 +7,11 @@ import torch
 
 from labs_lib.errors import LabError
 from labs_lib.gpu_memory import DEVICES, Plan, replay, track
-from labs_lib.gpu_memory import recordings as recorded_peaks
 from labs_lib.gpu_memory.cuda_rules import on_cuda
 from labs_lib.gpu_memory.fit import HOPPER_WORKSPACE, WORKSPACE
 from labs_lib.gpu_memory.models import STEPS, Shape, mlp, transformer_step
 from labs_lib.gpu_memory.plans import apply
-from labs_lib.gpu_memory.recordings import CASES, Case, predicted, recordings
+from labs_lib.gpu_memory.recordings import CASES, Case, predicted, recordings, write_recordings
 from tools import record_gpu_memory
 from tools.record_gpu_memory import record
 
@@ -67,7 +66,7 @@ def test_the_prediction_counts_peak_rounding_and_workspaces(small):
 
 def test_written_and_read_again(small, tmp_path):
     found = record(lambda case, repeats: [100, 110, 90][:repeats], DEVICES["T4"], ABOUT, small[:2], repeats=3)
-    recorded_peaks.write(tmp_path / "sub" / "gpu_memory_tesla_t4.json", found)
+    write_recordings(tmp_path / "sub" / "gpu_memory_tesla_t4.json", found)
     again = recordings(tmp_path / "sub")
     assert again == found
     assert again[0].measured == 100
