@@ -25,6 +25,7 @@ class Lab:
     question: str
     minutes: int
     gpu: str  # "none": a GPU changes nothing; "optional": with one the lab shows more
+    compiler: bool = False  # whether the lab builds C++ kernels
 
     @property
     def notebook(self) -> Path:
@@ -54,6 +55,7 @@ LABS = (
         question="What does a compiler do to my model, and when does it pay?",
         minutes=45,
         gpu="optional",
+        compiler=True,
     ),
     Lab(
         number="03",

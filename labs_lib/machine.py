@@ -108,7 +108,7 @@ class Report:
     torch: dict[str, object] | str
     gpu: dict[str, object] | str | None
     versions: dict[str, str | None]
-    labs: dict[str, tuple[str, str]]  # number: "full", "reduced" or "recorded GPU results", and why
+    labs: dict[str, tuple[str, str]]  # number: "full", "reduced" or "without a GPU", and why
 
     def as_dict(self) -> dict[str, object]:
         """All of it as plain values for JSON."""
@@ -174,6 +174,7 @@ def doctor() -> Report:
     torch = _ask(hardware.torch_settings)
     memory = _ask(hardware.memory)
     gpu = _ask(hardware.gpu)
+    compiler = _ask(hardware.compiler)
     return Report(
         cpu=_ask(hardware.cpu_model),
         cores=_ask(hardware.usable_cores),
@@ -184,16 +185,16 @@ def doctor() -> Report:
         simd=_ask(lambda: hardware.instruction_sets(hardware.SIMD)),
         matrix_units=_ask(lambda: hardware.instruction_sets(hardware.MATRIX_UNITS)),
         memory_bytes=memory,
-        compiler=_ask(hardware.compiler),
+        compiler=compiler,
         torch=torch,
         gpu=gpu,
         versions={"python": "{}.{}.{}".format(*sys.version_info)}
         | {name: hardware.version(name) for name in PACKAGES},
-        labs={lab.number: _extent(lab, torch, memory, gpu) for lab in LABS},
+        labs={lab.number: _extent(lab, torch, memory, gpu, compiler) for lab in LABS},
     )
 
 
-def _extent(lab: Lab, torch: object, memory: object, gpu: object) -> tuple[str, str]:
+def _extent(lab: Lab, torch: object, memory: object, gpu: object, compiler: object) -> tuple[str, str]:
     """How far a lab runs here, and why."""
     chosen = _ask(preset)
     if isinstance(torch, str):
@@ -204,11 +205,13 @@ def _extent(lab: Lab, torch: object, memory: object, gpu: object) -> tuple[str, 
         return "reduced", chosen
     if chosen == "ci":
         return "reduced", "LABS_PRESET=ci takes the smallest sizes"
+    if lab.compiler and compiler is None:
+        return "reduced", "no C++ compiler, so what it would build is counted and not timed"
     if lab.gpu == "none":
         return "full", "it needs no GPU"
     if isinstance(gpu, dict) and gpu["kind"] == "CUDA":
         return "full", f"with the {gpu['name']}"
-    return "recorded GPU results", "no CUDA GPU here; all else is measured on this machine"
+    return "without a GPU", "what needs a CUDA GPU is left out or recorded; all else is of this machine"
 
 
 def _ask(probe: Callable[[], object]) -> object:

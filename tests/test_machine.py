@@ -191,8 +191,8 @@ MPS = {"kind": "MPS", "name": "M4", "memory_bytes": 2**34}
     [
         ("none", None, 2**34, "lab", "full", "needs no GPU"),
         ("optional", CUDA, 2**34, "lab", "full", "H200"),
-        ("optional", None, 2**34, "lab", "recorded GPU results", "no CUDA GPU"),
-        ("optional", MPS, 2**34, "lab", "recorded GPU results", "no CUDA GPU"),
+        ("optional", None, 2**34, "lab", "without a GPU", "needs a CUDA GPU"),
+        ("optional", MPS, 2**34, "lab", "without a GPU", "needs a CUDA GPU"),
         ("none", None, 2**30, "lab", "reduced", "1.0 GiB"),
         ("none", CUDA, 2**34, "ci", "reduced", "LABS_PRESET=ci"),
         ("none", None, 2**34, "big", "reduced", "LABS_PRESET is 'big'"),
@@ -206,6 +206,15 @@ def test_how_far_a_lab_runs(monkeypatch, needs, gpu, free, preset, state, why):
     monkeypatch.setenv("LABS_PRESET", preset)
     assert machine.doctor().labs["42"][0] == state
     assert why in machine.doctor().labs["42"][1]
+
+
+def test_a_lab_that_compiles_is_reduced_without_a_compiler(monkeypatch):
+    lab = dataclasses.replace(catalogue.LABS[0], number="42", compiler=True)
+    monkeypatch.setattr(machine, "LABS", (lab,))
+    monkeypatch.setenv("LABS_PRESET", "lab")
+    for compiler, state in (("g++ 14", "full"), (None, "reduced")):
+        monkeypatch.setattr(hardware, "compiler", lambda found=compiler: found)
+        assert machine.doctor().labs["42"][0] == state
 
 
 def python(code):
