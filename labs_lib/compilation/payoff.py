@@ -6,7 +6,10 @@ The model of one call of `depth` blocks (see `Block`) on `batch` rows of `width`
     compiled = a call + depth * (a block's kernels + elements * fused element + FLOPs * flop)
 
 with elements = batch * width and FLOPs = 2 * batch * width**2. The matrix products cost the same on both sides:
-the compiler calls the same library. Total time of n calls: n * eager, and first call + n * compiled.
+the compiler calls the same library. An eager element has two prices: from arrays of 1 MiB on it costs more, since
+each new array then costs page faults and does not stay in the cache.
+
+Total time of n calls: n * eager, and first call + n * compiled.
 """
 
 from __future__ import annotations
@@ -33,6 +36,8 @@ RECORDED = DATA / "recordings" / "compile_costs.json"
 TINY = (64, 1, 1)  # width, depth, batch: nearly all of the time is overhead
 DEEP = (64, 2, 1)
 LARGE = (256, 1, 2048)
+MIDDLE = (256, 1, 512)  # timed eagerly only: arrays of half a MiB
+LARGE_ARRAY = 2**20  # bytes
 BUDGET_S = 0.25  # for each pair of timings
 
 
@@ -57,7 +62,8 @@ class Costs:
     operators: float  # of one block, eager, however small its data
     kernels: float  # of one block, compiled
     call: float  # of the compiled function itself: guards and the way in and out
-    eager_element: float
+    eager_element: float  # in arrays below LARGE_ARRAY
+    eager_element_large: float
     fused_element: float
     flop: float
     first: float  # call of one block, in mode default
@@ -66,7 +72,8 @@ class Costs:
 
     def eager(self, width: int, depth: int, batch: int) -> Call:
         """One eager call."""
-        return self._call(depth * self.operators, self.eager_element, 1.0, width, depth, batch)
+        element = self.eager_element if 4 * batch * width < LARGE_ARRAY else self.eager_element_large
+        return self._call(depth * self.operators, element, 1.0, width, depth, batch)
 
     def compiled(self, width: int, depth: int, batch: int, mode: str = "default") -> Call:
         """One call of the compiled function after the first."""
@@ -126,11 +133,9 @@ def measure_costs() -> Costs:
     with pinned_threads(1), one_compile_thread(), watch(), torch.inference_mode():
         bar = tqdm(runs, desc="compiling", leave=False)
         tiny, deep, large, *rest = [_measure(*size, mode) for size, mode in bar]
-        width, _, batch = LARGE
-        product = torch.nn.Linear(width, width)
-        rows = torch.ones(batch, width)
-        seconds = time_pair(lambda: product(rows), lambda: product(rows), budget_s=BUDGET_S).naive_seconds
-    elements, flop = batch * width, seconds / (2 * batch * width**2)
+        width, depth, rows = MIDDLE
+        middle = _seconds(block_stack(width, depth), rows)
+        products = [_seconds(torch.nn.Linear(width, width), count) for count in (rows, LARGE[2])]
     kernels = max(0.0, (deep[1] - tiny[1]) / (DEEP[1] - 1))
     call = max(0.0, tiny[1] - kernels)
     return Costs(
@@ -138,9 +143,10 @@ def measure_costs() -> Costs:
         operators=tiny[0],
         kernels=kernels,
         call=call,
-        eager_element=max(0.0, large[0] - tiny[0] - seconds) / elements,
-        fused_element=max(0.0, large[1] - tiny[1] - seconds) / elements,
-        flop=flop,
+        eager_element=max(0.0, middle - tiny[0] - products[0]) / (rows * width),
+        eager_element_large=max(0.0, large[0] - tiny[0] - products[1]) / (LARGE[2] * width),
+        fused_element=max(0.0, large[1] - tiny[1] - products[1]) / (LARGE[2] * width),
+        flop=products[1] / (2 * LARGE[2] * width**2),
         first=large[2],
         first_more=max(0.0, (deep[2] - tiny[2]) / (DEEP[1] - 1)),
         modes={"default": (1.0, 1.0)}
@@ -176,3 +182,12 @@ def _measure(width: int, depth: int, batch: int, mode: str) -> tuple[float, floa
         first = time.perf_counter() - start
         timing = time_pair(lambda: model(x), lambda: compiled(x), budget_s=BUDGET_S)
     return timing.naive_seconds, timing.optimised_seconds, first
+
+
+def _seconds(model: torch.nn.Module, rows: int) -> float:
+    """One eager call on `rows` rows."""
+    import torch
+
+    width = next(model.parameters()).shape[-1]
+    x = torch.ones(rows, width)
+    return time_pair(lambda: model(x), lambda: model(x), budget_s=BUDGET_S).naive_seconds

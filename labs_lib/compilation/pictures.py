@@ -91,5 +91,5 @@ def ratios_picture(rows: Sequence[tuple[str, Comparison]]) -> Picture:
     axes.set_ylim(len(rows) - 0.4, -0.6)
     axes.set_xlim(0, 1.5 * edge)
     axes.set_xlabel("eager time / compiled time (measured; grey: the noise floor)")
-    told = ", ".join(f"{label} {found.ratio:.2f} times as fast ({found.verdict})" for label, found in rows)
-    return render(figure, f"Compiled against eager: {told}.")
+    told = "; ".join(f"{label}: {found.ratio:.2f}x, {found.verdict}" for label, found in rows)
+    return render(figure, f"Compiled against eager. {told}.")

@@ -102,7 +102,12 @@ def look(opened: NotebookPage, tmp_path: Path, moment: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "panels", "predictions"),
-    [("00_start_here.ipynb", 0, 0), ("01_static_memory_planning.ipynb", 1, 1)],
+    [
+        ("00_start_here.ipynb", 0, 0),
+        ("01_static_memory_planning.ipynb", 1, 1),
+        ("02_compilation.ipynb", 1, 2),
+        ("03_gpu_memory.ipynb", 1, 2),
+    ],
 )
 def test_run_all_cells_and_move_every_control(open_notebook, tmp_path, name, panels, predictions):
     """At least so many panels and predictions are there, and each of them answers to a hand."""

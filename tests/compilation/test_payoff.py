@@ -7,7 +7,7 @@ from labs_lib.compilation import block_stack, measure_costs, payoff_panel, recor
 from labs_lib.compilation.payoff import MODES, Costs, record
 
 COSTS = Costs(
-    origin="by hand", operators=100e-6, kernels=20e-6, call=30e-6, eager_element=50e-9, fused_element=10e-9,
+    origin="by hand", operators=100e-6, kernels=20e-6, call=30e-6, eager_element=50e-9, eager_element_large=90e-9, fused_element=10e-9,
     flop=1e-11, first=2.0, first_more=0.5, modes={"default": (1.0, 1.0), "freezing": (1.5, 0.5)},
 )  # fmt: skip
 
@@ -19,6 +19,7 @@ def test_one_call_by_hand():
     assert eager.products == compiled.products == pytest.approx(2 * 2 * 10 * 64**2 * 1e-11)
     assert compiled.overhead == pytest.approx(70e-6)
     assert compiled.pointwise == pytest.approx(2 * 640 * 10e-9)
+    assert COSTS.eager(64, 1, 4096).pointwise == pytest.approx(4096 * 64 * 90e-9)  # an array of 1 MiB
     assert COSTS.compiled(64, 2, 10, "freezing").total == pytest.approx(compiled.total / 2)
 
 
@@ -79,5 +80,5 @@ def test_measured_costs_are_sensible():
     assert costs.origin == "measured here"
     assert tuple(costs.modes) == ("default",)
     assert costs.operators > costs.kernels >= 0
-    assert costs.eager_element > costs.fused_element
+    assert costs.eager_element_large > costs.fused_element
     assert min(costs.flop, costs.first) > 0
