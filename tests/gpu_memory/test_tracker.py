@@ -2,6 +2,7 @@
 
 import gc
 import linecache
+import weakref
 from contextlib import nullcontext
 
 import pytest
@@ -16,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from labs_lib.errors import LabError
 from labs_lib.gpu_memory import track
+from labs_lib.ledger import ledger
 
 FLOAT = 4
 LOSS = FLOAT + FLOAT  # in the backward pass the loss and the gradient of itself, a one, are alive
@@ -196,6 +198,18 @@ def test_accumulation_adds_to_the_gradients_that_are_there():
     assert trace.live_at_end == weight + x.nbytes + weight
 
 
+def test_gradients_that_the_step_drops_are_gradients_too():
+    model, x = nn.Linear(64, 32, bias=False), torch.ones(16, 64)
+
+    def step():
+        model(x).sum().backward()
+        model.zero_grad()
+
+    trace = track(step, model=model, inputs=x)
+    assert trace.live_at_end == trace.live_at_start
+    assert trace.at(len(trace.operators))["gradients"] == 64 * 32 * FLOAT
+
+
 def test_autocast_keeps_half_copies_of_weights_and_inputs():
     model, x = nn.Linear(64, 32), torch.ones(16, 64)
 
@@ -322,6 +336,14 @@ def test_fake_tensors_give_the_same_trace(name, optimizer):
             assert (one.operators, one.flops) == (other.operators, other.flops)
 
 
+def test_the_tracker_counts_the_operators_that_the_ledger_counts():
+    model, x = Blocks(keep=True), torch.ones(16, 32)
+    trace = track(lambda: model(x).sum().backward(), model=model, inputs=x)
+    model.zero_grad()
+    count = ledger(lambda: (model.zero_grad(), model(x).sum().backward()))
+    assert (len(trace.operators), trace.flops) == (count.operators, count.flops)
+
+
 # --- owners -------------------------------------------------------------------------------------------
 
 
@@ -342,6 +364,29 @@ def test_owners_in_forward_and_backward():
         trace.owners("colour")
     with pytest.raises(LabError, match="no operator"):
         trace.at(10_000)
+
+
+def test_what_is_alive_adds_up_to_the_timeline():
+    model = nn.Sequential(nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 2))
+    trace = track(lambda: model(torch.ones(4, 8)).sum().backward(), model=model)
+    lines = trace.timeline()
+    for index in range(len(trace.operators) + 1):
+        alive = trace.alive(index)
+        assert sum(block.size for block in alive) == sum(trace.at(index).values())
+        assert sum(block.size for block in alive if block.kind == "gradients") == lines["gradients"][index]
+
+
+def test_an_operator_without_a_gradient_does_not_take_over_the_node_before_it():
+    class Looks(nn.Module):
+        def forward(self, x):
+            self.seen = x.detach().argmax()
+            return x
+
+    model = nn.Sequential(nn.Sigmoid(), Looks())
+    x = torch.ones(16, 4, requires_grad=True)
+    trace = track(lambda: model(x).sum().backward(), model=model, inputs=x)
+    backward = [operator for operator in trace.operators if operator.name == "aten.sigmoid_backward"]
+    assert [operator.module for operator in backward] == ["0"]
 
 
 def test_parameters_gradients_and_states_belong_to_their_modules():
@@ -470,7 +515,9 @@ def test_gradients_and_results_are_those_of_an_untracked_step():
 
 def test_a_value_that_dies_after_the_trace_changes_nothing():
     kept = []
+    watched = len(weakref.finalize._registry)
     trace = track(lambda: kept.append(torch.ones(100)))
+    assert len(weakref.finalize._registry) == watched
     kept.clear()
     assert trace.live_at_end == 400
     assert trace.blocks[0].died is None
@@ -482,8 +529,13 @@ def test_cycles_wait_for_the_collector_which_rests_during_a_step():
             circle = [torch.ones(100)]
             circle.append(circle)
 
-    assert track(step).live_at_end == 3 * 400
-    gc.collect()
+    before = gc.get_threshold()
+    gc.set_threshold(1, 1, 1)
+    try:
+        assert track(step).live_at_end == 3 * 400
+    finally:
+        gc.set_threshold(*before)
+        gc.collect()
 
 
 def test_one_device_of_a_trace():
