@@ -18,6 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from labs_lib.errors import LabError
+from labs_lib.gpu_memory.entries import Entries, Entry
 from labs_lib.gpu_memory.holders import (
     CYCLE,
     GRAPH,
@@ -119,10 +120,7 @@ def find_leak(
     with _collector_resting():
         calls, live = [], []
         for _ in range(warmup + steps):
-            births = _Births(model)
-            with births.watching():
-                step()
-            calls.append(births.born)
+            calls.append(_born_in(step, model))
             live.append(sum(birth.size for born in calls for birth in _alive(born)))
         counted = [_alive(born) for born in calls[warmup:]]
         left = tuple(sum(birth.size for birth in born) for born in counted)
@@ -150,21 +148,30 @@ class _Birth:
     storage: weakref.ref
     number: int  # of the storage
     size: int
-    entry: object  # of the tracker: kind, operator and origin
+    entry: Entry
 
 
-class _Births(_Tracker):
-    """A tracker that keeps a weak reference to every storage that an operator of the step made."""
+class _Births(Entries):
+    """Entries of a tracker that keep a weak reference to every storage that an operator of the step made."""
 
-    def __init__(self, model: torch.nn.Module | None) -> None:
-        super().__init__(model)
+    def __init__(self, clock: Callable[[], int]) -> None:
+        super().__init__(clock)
         self.born: list[_Birth] = []
 
-    def add(self, storage: torch.UntypedStorage, device: torch.device, entry: object) -> object:
-        super().add(storage, device, entry)
+    def add(self, storage: torch.UntypedStorage, tensor: torch.Tensor, entry: Entry) -> Entry:
+        super().add(storage, tensor, entry)
         if entry.born:
             self.born.append(_Birth(weakref.ref(storage), storage._cdata, entry.size, entry))
         return entry
+
+
+def _born_in(step: Callable[[], object], model: torch.nn.Module | None) -> list[_Birth]:
+    """Calls the step; the storages that its operators made."""
+    tracker = _Tracker(model)
+    tracker.entries = births = _Births(lambda: tracker.operators)
+    with tracker.watching():
+        step()
+    return births.born
 
 
 def _alive(born: list[_Birth]) -> list[_Birth]:

@@ -72,7 +72,7 @@ def composition_panel() -> Panel:
 
     return Panel(
         draw,
-        depth=Choice("depth", (2, 3, 4, 6), 4),
+        depth=Choice("depth", (2, 3, 4, 6), 2),
         width=Choice("width", (256, 512, 768, 1024), 512),
         batch=Choice("batch", (1, 4, 16, 64, 128), 64),
         micro=Choice("micro-batches", (1, 2, 4, 8), 1),

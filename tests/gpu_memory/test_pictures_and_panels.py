@@ -114,7 +114,7 @@ def test_the_composition_panel_compares_with_the_plain_step():
     panel = composition_panel()
     assert "(+0%), for 1.00 times the FLOPs (counted)." in panel.picture.says
     saved = panel.set(checkpointing="on")
-    plain, chosen = (counted(4, 512, plan) for plan in (Plan(64), Plan(64, checkpoint=True)))
+    plain, chosen = (counted(2, 512, plan) for plan in (Plan(64), Plan(64, checkpoint=True)))
     assert chosen.peak < plain.peak
     assert f"{chosen.peak / plain.peak - 1:+.0%}" in saved.says
     assert 1.1 < chosen.flops / plain.flops < 4 / 3  # one more forward pass of the blocks, not of the head
