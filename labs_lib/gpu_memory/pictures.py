@@ -32,6 +32,7 @@ LOOKS = {
     ACTIVATIONS: {"facecolor": "#bd1f01", "hatch": "//"},
     TEMPORARIES: {"facecolor": "#b9ac70", "hatch": "xx"},
 }
+NEAR = 20  # operators before and after the peak in the close-up
 LIMIT = {"color": "black", "lw": 1.2, "ls": "--"}
 
 
@@ -40,21 +41,33 @@ def _unit(largest: float) -> tuple[str, int]:
 
 
 def timeline_picture(trace: Trace, title: str = "one training step") -> Picture:
-    """Live bytes of each kind over the operators of a step, stacked, with the peak marked."""
+    """Live bytes of each kind over the operators of a step, stacked; on the right, the operators around the peak."""
     name, unit = _unit(trace.peak)
-    live, at = trace.timeline(), trace.peak_at
+    live, at, last = trace.timeline(), trace.peak_at, len(trace.operators)
     kinds = [kind for kind in KINDS if live[kind].any()]
-    figure, axes = subplots(9, 3.6)
-    steps = range(len(trace.operators) + 1)
-    bottom = 0 * live[kinds[0]] / unit
-    for kind in kinds:
-        top = bottom + live[kind] / unit
-        label = f"{kind}, {size_text(live[kind][at])} at the peak"
-        axes.fill_between(steps, bottom, top, step="post", label=label, edgecolor="white", lw=0, **LOOKS[kind])
-        bottom = top
-    peak = trace.peak / unit
-    axes.plot([at], [peak], "v", color="black", ms=8, clip_on=False)
-    axes.annotate(f"peak {size_text(trace.peak)}", (at, peak), (8, 2), textcoords="offset points")
+    figure, (whole, near) = subplots(11, 3.9, columns=2, sharey=True, width_ratios=(2, 1))
+    for axes in (whole, near):
+        bottom = 0 * live[kinds[0]] / unit
+        for kind in kinds:
+            top = bottom + live[kind] / unit
+            label = f"{kind}, {size_text(live[kind][at])}"
+            axes.fill_between(
+                range(last + 1), bottom, top, step="post", label=label, edgecolor="white", lw=0, **LOOKS[kind]
+            )
+            bottom = top
+    whole.plot([at], [trace.peak / unit], "v", color="black", ms=8, clip_on=False)
+    whole.annotate(f"peak {size_text(trace.peak)}", (at, trace.peak / unit), (8, 2), textcoords="offset points")
+    _phases(whole, trace)
+    whole.set(xlabel="operators executed", ylabel=f"{name} alive (counted)", xlim=(0, last), ylim=(0, 1.16 * top.max()))
+    near.set(xlabel="operators around the peak", xlim=(max(0, at - NEAR), min(last, at + NEAR)))
+    legend = _reversed(whole)
+    figure.legend(*legend, loc="outside lower center", ncols=3, frameon=False, fontsize=9, title="alive at the peak")
+    parts = ", ".join(f"{kind} {size_text(size)}" for kind, size in _by_size(trace.at(at)))
+    return render(figure, f"{title}: peak {size_text(trace.peak)} after operator {at} of {last}: {parts}.")
+
+
+def _phases(axes: object, trace: Trace) -> None:
+    """Names the phases of a step above the axes, where there is room for the name."""
     first = 0
     for phase, operators in groupby(trace.operators, key=lambda operator: operator.phase):
         length = len(list(operators))
@@ -63,12 +76,6 @@ def timeline_picture(trace: Trace, title: str = "one training step") -> Picture:
             middle = (first + length / 2, 1.0)
             axes.annotate(phase, middle, xycoords=("data", "axes fraction"), ha="center", color=NEUTRAL)
         first += length
-    axes.set(xlabel="operators executed", ylabel=f"{name} alive (counted)", xlim=(0, len(trace.operators)))
-    axes.set_ylim(0, 1.16 * peak)
-    axes.legend(*_reversed(axes), loc="upper left", bbox_to_anchor=(1.0, 1.0), frameon=False, fontsize=9)
-    parts = ", ".join(f"{kind} {size_text(size)}" for kind, size in _by_size(trace.at(at)))
-    where = f"after operator {at} of {len(trace.operators)}"
-    return render(figure, f"{title}: peak {size_text(trace.peak)} {where}: {parts}.")
 
 
 def _reversed(axes: object) -> tuple[list, list]:
@@ -162,7 +169,7 @@ def segments_picture(allocator: CachingAllocator, title: str = "") -> Picture:
         for span in segment.spans:
             used = {"facecolor": OPTIMISED["color"]} if span.name else {"facecolor": "white", "hatch": "///"}
             axes.barh(row, span.size / 2**20, left=span.start / 2**20, height=0.7, edgecolor=NEUTRAL, lw=0.8, **used)
-            if span.name and span.size * 12 > max(segment.spans[-1].end for segment in rows):
+            if span.name and span.size * 16 > max(segment.spans[-1].end for segment in rows):
                 axes.text(
                     (span.start + span.size / 2) / 2**20, row, span.name,
                     ha="center", va="center", fontsize=8, color="white",
