@@ -80,7 +80,8 @@ def track(
     40
 
     Where `step` raises, the error goes on to the caller with the trace up to there as its attribute `trace`.
-    For fake tensors, enter the FakeTensorMode outside. Steps with torch.func transforms can't be tracked: these
+    The hooks by which autograd tells what it saves make it call `aten.detach` more often, which takes no memory. For
+    fake tensors, enter the FakeTensorMode outside. Steps with torch.func transforms can't be tracked: these
     forbid the hooks by which autograd tells what it saves.
     """
     tracker = _Tracker(model)

@@ -48,7 +48,7 @@ def test_the_rules_end_with_the_block():
     with FakeTensorMode(), as_on_cuda():
         pass
     with torch.autocast("cpu", torch.bfloat16):
-        assert nn.LayerNorm(8)(scores).dtype == torch.bfloat16
+        assert scores.softmax(-1).dtype == torch.bfloat16
     assert torch.backends.mha.get_fastpath_enabled()
     mask = torch.ones(1000)
     assert set(F.dropout(mask, 0.5).unique().tolist()) == {0.0, 2.0}
@@ -61,6 +61,15 @@ def test_a_dtype_that_the_caller_asks_for_is_kept(cuda):
         assert scores.log_softmax(-1, dtype=None).dtype == torch.float32
         trace = track(lambda: scores.sum(-1), inputs=scores)
     assert trace.peak == scores.nbytes + 64 * FLOAT  # no copy in float32
+
+
+def test_cross_entropy_is_no_operator_of_cudas_lists(cuda):
+    """On the CPU all of it runs in float32. On CUDA log_softmax stays in 16 bits, and nll_loss widens its result."""
+    logits, classes = torch.ones(64, 50, dtype=torch.bfloat16), torch.zeros(64, dtype=torch.int64)
+    with torch.autocast("cpu", torch.bfloat16):
+        trace = track(lambda: F.cross_entropy(logits, classes), inputs=(logits, classes))
+    sizes = [(block.operator, block.size) for block in trace.blocks if block.size >= logits.nbytes and block.born]
+    assert sizes == [("aten._log_softmax", 64 * 50 * HALF), ("aten._to_copy", 64 * 50 * FLOAT)]
 
 
 def test_every_operator_with_a_cast_on_cuda_is_known():
@@ -200,6 +209,8 @@ def test_repeated_blocks_of_known_models():
         assert len(repeated_blocks(resnet50(1).model)) == 3 + 4 + 6 + 3
     nested = nn.Sequential(*(nn.Sequential(nn.Linear(2, 2), nn.ReLU()) for _ in range(3)))
     assert repeated_blocks(nested) == list(nested)
+    deeper = nn.Sequential(nn.Sequential(*list(nested)[:2]), nn.Sequential(*list(nested)[1:]))
+    assert repeated_blocks(deeper) == list(deeper)
     assert repeated_blocks(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))) == []  # a lone Linear saves nothing
 
 
@@ -209,9 +220,15 @@ def test_optimisers_and_their_states():
         tensors = list(Transformer(TINY).parameters())
     assert sizes["SGD with momentum"] == sum(t.nbytes for t in tensors)
     assert sizes["plain SGD"] == 0
-    large = [t.numel() for t in tensors if t.numel() >= 4096]
-    small = [t.numel() for t in tensors if t.numel() < 4096]
-    assert sizes["8-bit AdamW"] == 2 * (sum(large) + sum(-(-n // 256) * FLOAT for n in large) + sum(small) * FLOAT)
+
+
+def test_8_bit_states_are_laid_out_as_in_bitsandbytes():
+    def make_step(batch):
+        return Step(nn.Linear(64, 100), torch.ones(batch, 64), optimizer=AdamW8bit)
+
+    weight, bias = 64 * 100, 100  # the bias has less than 4096 values
+    states = replay(make_step, 4).trace.at(0)["optimiser state"]
+    assert states == 2 * (weight + weight // 256 * FLOAT) + 2 * bias * FLOAT
 
 
 def test_a_vision_transformer_can_be_replayed():
@@ -232,6 +249,8 @@ def test_8_bit_states_train_like_float_states():
             loss.backward()
             optimizer.step()
         losses[make] = float(loss.detach())
+    state = optimizer.state[model[0].weight]
+    assert (state["root"] > 0).all()  # where nothing was rounded down to 0, nothing is divided by it
     assert losses[AdamW8bit] < 0.1
     assert losses[torch.optim.AdamW] < 0.1
 
