@@ -12,10 +12,16 @@ import re
 import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-BREAK_LOGS = tuple(f"torch._dynamo.{module}.__graph_breaks" for module in ("symbolic_convert", "exc", "convert_frame"))
+# Each break is told in full in one of the first logs; PyTorch 2.8 tells in the last one that it was in a loop.
+BREAK_LOGS = {
+    "torch._dynamo.symbolic_convert.__graph_breaks": logging.DEBUG,
+    "torch._dynamo.exc.__graph_breaks": logging.DEBUG,
+    "torch._dynamo.convert_frame.__graph_breaks": logging.DEBUG,
+    "torch._dynamo.symbolic_convert": logging.INFO,
+}
 NOISY = ("torch._dynamo", "torch._inductor", "torch.utils.cpp_extension")  # warn of what is reported here in words
 FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in ', re.MULTILINE)
 PLACE = re.compile(r"Graph break in user code at (?P<file>.+):(?P<line>\d+)")
@@ -102,7 +108,7 @@ def watch() -> Iterator[Watch]:
     quiet = [(log, log.level) for log in map(logging.getLogger, NOISY)]
     for log in logs:
         log.addHandler(listener)
-        log.setLevel(logging.DEBUG)
+        log.setLevel(BREAK_LOGS[log.name])
         log.propagate = False
     for log, _ in quiet:
         log.setLevel(logging.CRITICAL + 1)
@@ -132,9 +138,12 @@ class _Listener(logging.Handler):
         self.breaks = breaks
 
     def emit(self, record: logging.LogRecord) -> None:
-        found = _break(record.getMessage())
+        text = record.getMessage()
+        found = _break(text)
         if found is not None and found not in self.breaks:
             self.breaks.append(found)
+        elif found is None and self.breaks and LOOP.search(text):
+            self.breaks[-1] = replace(self.breaks[-1], in_loop=True)
 
 
 def _break(text: str) -> Break | None:
