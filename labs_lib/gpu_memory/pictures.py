@@ -177,12 +177,12 @@ def segments_picture(allocator: CachingAllocator, title: str = "") -> Picture:
     axes.set_yticks(range(len(rows)), [f"{segment.pool} {row + 1}" for row, segment in enumerate(rows)], fontsize=8)
     axes.set_ylim(max(len(rows), 2) - 0.5, -0.5)
     axes.set(xlabel="MiB from the start of the segment (hatched: free)", title=_title(title))
-    largest = f", the largest free piece {size_text(allocator.largest_free)}" if allocator.largest_free else ""
+    largest = f", largest free piece {size_text(allocator.largest_free)}" if allocator.largest_free else ""
+    back = allocator.reserved - allocator.allocated - allocator.stuck
     return render(
         figure,
-        f"{title + ': ' if title else ''}{size_text(allocator.allocated)} allocated, {size_text(allocator.reserved)} "
-        f"reserved in {len(rows)} segment{'s' * (len(rows) != 1)}{largest}; empty_cache can give back "
-        f"{size_text(allocator.reserved - allocator.allocated - allocator.stuck)} (modelled).",
+        f"{title + ': ' if title else ''}{size_text(allocator.allocated)} allocated of {size_text(allocator.reserved)} "
+        f"reserved{largest}, empty_cache can give back {size_text(back)} (modelled).",
     )
 
 
