@@ -12,6 +12,7 @@ from labs_lib.gpu_memory import DEVICES, Device, Plan, find_device, replay, will
 from labs_lib.gpu_memory.devices import DRIVER
 from labs_lib.gpu_memory.fit import CONTEXT, HOPPER_WORKSPACE, WORKSPACE, smaller
 from labs_lib.gpu_memory.models import Shape, transformer_step
+from labs_lib.gpu_memory.verdicts import Bill, Remedy
 
 TINY = partial(transformer_step, Shape(layers=2, width=32, heads=2, hidden=64, vocabulary=100, context=16))
 MODELLED = CONTEXT + 2 * WORKSPACE
@@ -75,6 +76,23 @@ def test_remedies_are_replays_and_those_that_fit_come_first(plain, replays):
     order = [(remedy.fits == "no", not remedy.same_result) for remedy in verdict.remedies if remedy.fits != "tight"]
     assert order == sorted(order)
     assert by_name["checkpointing"].flops_ratio > by_name["accumulation"].flops_ratio == 1
+
+
+def test_among_those_that_fit_the_same_result_comes_first():
+    bill = Bill(peak=1, rounding=0, workspaces=0, context=0, fragmentation=0)
+
+    def remedy(name, flops_ratio, fits):
+        return Remedy(name, Plan(1), bill, 1, flops_ratio, fits, "")
+
+    wanted = [
+        remedy("accumulation", 1.0, "yes"),
+        remedy("accumulation + checkpointing", 1.3, "yes"),
+        remedy("freezing", 0.4, "yes"),
+        remedy("freezing + checkpointing", 0.6, "yes"),
+        remedy("checkpointing", 1.3, "tight"),
+        remedy("plain SGD", 1.0, "no"),
+    ]
+    assert sorted(reversed(wanted), key=lambda one: one.rank) == wanted
 
 
 def test_batch_and_micro_batches_are_the_first_that_fit(plain, replays):

@@ -353,7 +353,7 @@ def test_the_tracker_adds_no_operators_but_detach():
         model(x).sum().backward()
     tracked = [operator.name for operator in trace.operators]
     assert [name for name in tracked if name != "aten.detach"] == [n for n in plain.names if n != "aten.detach"]
-    assert tracked.count("aten.detach") < len(tracked) / 2
+    assert "aten.detach" not in [operator.name for operator in trace.operators if operator.phase == "forward"]
     assert trace.flops == plain.flops
 
 
