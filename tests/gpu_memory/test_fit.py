@@ -92,7 +92,8 @@ def test_among_those_that_fit_the_same_result_comes_first():
         remedy("checkpointing", 1.3, "tight"),
         remedy("plain SGD", 1.0, "no"),
     ]
-    assert sorted(reversed(wanted), key=lambda one: one.rank) == wanted
+    shuffled = [wanted[i] for i in (5, 2, 0, 4, 1, 3)]
+    assert sorted(shuffled, key=lambda one: one.rank) == wanted
 
 
 def test_batch_and_micro_batches_are_the_first_that_fit(plain, replays):
