@@ -72,13 +72,15 @@ def shape(text: str) -> tuple[list[int], torch.dtype]:
     import torch
 
     match = SHAPE.fullmatch(text)
-    dtype = getattr(torch, match["dtype"] or "float32", None) if match else None
-    if not isinstance(dtype, torch.dtype):
+    if match is None:
         raise LabError(
             f"--input {text} is no shape.",
             "A shape is whole numbers with x between them, and a torch dtype after a colon if not float32.",
             "Write for instance 1x3x224x224 or 1x128:int64.",
         )
+    dtype = getattr(torch, match["dtype"] or "float32", None)
+    if not isinstance(dtype, torch.dtype):
+        raise LabError(f"--input {text}: torch has no dtype {match['dtype']}.", "", "Write for instance 1x128:int64.")
     return [int(size) for size in match["shape"].split("x")], dtype
 
 

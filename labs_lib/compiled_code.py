@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-ENTRANCE = os.path.join("torch", "_dynamo", "eval_frame.py")  # every compiled function is called from there
+# Every compiled function is called by this one; others in the file keep the compiler out, as checkpointing does.
+ENTRANCE = "compile_wrapper"
+FILE = os.path.join("torch", "_dynamo", "eval_frame.py")
 
 
 def runs_compiled(fn: Callable[..., object], *inputs: object) -> bool:
@@ -25,7 +27,8 @@ def runs_compiled(fn: Callable[..., object], *inputs: object) -> bool:
 
     def look(frame: FrameType, event: str, argument: object) -> None:
         nonlocal found
-        found = found or (event == "call" and frame.f_code.co_filename.endswith(ENTRANCE))
+        code = frame.f_code
+        found = found or (event == "call" and code.co_name == ENTRANCE and code.co_filename.endswith(FILE))
 
     before = sys.getprofile()
     sys.setprofile(look)

@@ -43,7 +43,7 @@ class Ledger:
             ("peak bytes", self.peak_bytes),
         ]
         if self.operators != 0:
-            rows += [("torch operators", self.operators), ("FLOPs", self.flops)]
+            rows += [("torch operators", self.operators), ("FLOPs (products)", self.flops)]
         return rows
 
     def __str__(self) -> str:

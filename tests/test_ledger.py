@@ -142,3 +142,15 @@ def test_compiled_code_is_counted_as_it_runs_not_as_it_would_run_eagerly(capfd):
     assert found.peak_bytes == 2 * x.nbytes
     assert "not counted" in str(found)
     assert capfd.readouterr().err == ""
+
+
+def test_what_keeps_the_compiler_out_is_not_compiled():
+    """Checkpointing passes through the compiler's own module, and is counted by the dispatch mode like all else."""
+    import torch
+    from torch.utils.checkpoint import checkpoint
+
+    layer, x = torch.nn.Linear(64, 64), torch.ones(64, 64, requires_grad=True)
+    torch.compile(layer, backend="eager")  # the compiler is there, and is not used
+    found = ledger(lambda x: checkpoint(layer, x, use_reentrant=False).sum().backward(), x)
+    assert found.operators
+    assert found.flops == 3 * 2 * 64**3  # what a lone linear layer saves is its input: nothing to compute again

@@ -30,6 +30,10 @@ LOOP = re.compile(r"graph break in (a )?(for/while )?loop", re.IGNORECASE)
 
 # kind: (how Dynamo's reason reads, what to do about it)
 KINDS = {
+    "compiler switched off": (
+        r"compiler\.disable|_dynamo\.disable|marked as skipped|Skip (calling|inlining)",
+        "take torch.compiler.disable away from what is to be compiled",
+    ),
     "value read": (
         r"\.item\(\)|scalar_outputs|tolist|\.numpy\(\)",
         "keep it a tensor: torch.where, clamp and masks need no Python number",
@@ -67,7 +71,8 @@ class Break:
 
     def __str__(self) -> str:
         loop = ", in a loop: the whole function runs eagerly" if self.in_loop else ""
-        return f"{self.place}: {self.kind}{loop}: `{self.source}`"
+        reason = f" ({self.reason})" if self.kind == OTHER else ""
+        return f"{self.place}: {self.kind}{reason}{loop}: `{self.source}`"
 
 
 @dataclass(frozen=True)
