@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from labs_lib import arguments
 from labs_lib.cli import FINE, add_json, print_result
+from labs_lib.errors import LabError
 
 if TYPE_CHECKING:
     import torch
@@ -21,7 +22,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
         action="append",
         required=True,
         metavar="SHAPE[:DTYPE]",
-        help="shape of the model's input, such as 1x3x224x224 or 1x128:int64; once for each input",
+        help="shape of the model's input, such as 1x3x224x224 or 1x128:int64 (zeros); once for each input",
     )
     parser.add_argument(
         "--more",
@@ -50,9 +51,13 @@ def _inputs(texts: list[str]) -> tuple[torch.Tensor, ...]:
     import numpy as np
     import torch
 
-    draw = np.random.default_rng(0).standard_normal
-    shapes = [arguments.shape(text) for text in texts]
-    return tuple(
-        torch.from_numpy(draw(shape)).to(dtype) if dtype.is_floating_point else torch.zeros(shape, dtype=dtype)
-        for shape, dtype in shapes
-    )
+    rng = np.random.default_rng(0)
+    try:
+        return tuple(
+            torch.from_numpy(rng.standard_normal(shape, dtype=np.float32)).to(dtype)
+            if dtype.is_floating_point
+            else torch.zeros(shape, dtype=dtype)
+            for shape, dtype in map(arguments.shape, texts)
+        )
+    except (MemoryError, RuntimeError) as error:
+        raise LabError(f"--input {' '.join(texts)} does not fit into memory.", "", "Give smaller shapes.") from error

@@ -57,7 +57,7 @@ def make_forward_solution(weights, report, compile):
 
 
 def make_model_starter(warmup):
-    # YOUR TURN: the step is a Python number, and the compiler takes each value of it for a constant
+    # YOUR TURN: the step is an int attribute, and the compiler takes each value of it for a constant
     class Model(torch.nn.Module):
         def __init__(self):
             super().__init__()
@@ -168,13 +168,13 @@ EXERCISES = {
             starter=make_model_starter,
             solution=make_model_solution,
             why=(
-                "An integer attribute of a module is a constant to the compiler, held by a guard: each new value fails "
-                "it. As a tensor the step is data, read and written inside the graph. As a buffer it is also saved "
-                "with the model and moves with it to a GPU."
+                "An int attribute of a module is a constant to the compiler, held by a guard: each new value fails "
+                "it. (A float attribute becomes a variable at its second value.) As a tensor the step is data, read "
+                "and written inside the graph; as a buffer it is also saved with the model and moves with it to a GPU."
             ),
             hints=(
                 "comp.report(model, x, more=[(x,)] * 10) tells which guard fails.",
-                "The compiler guards the values of Python numbers, but only the shape and dtype of tensors.",
+                "The compiler guards the value of an int attribute, but only the shape and dtype of a tensor.",
                 "self.register_buffer('step', torch.zeros((), dtype=torch.int64)), and min(1.0, ...) becomes "
                 ".clamp(max=1.0).",
             ),
@@ -185,14 +185,15 @@ EXERCISES = {
             title="fuse by hand",
             minutes=15,
             difficulty=4,
-            checked=f"the answer on fresh arrays, then the bytes that one call allocates: at most "
-            f"{checks.SCRATCH // 1024} KiB",
+            checked="the answer on fresh arrays, then the bytes that one operation works on, and those of scratch "
+            f"arrays at a time: at most {checks.TILE // 1024} KiB each",
             starter=layer_norm_starter,
             solution=layer_norm_solution,
             why=(
                 "A tile of a few rows goes through both passes while it is in the cache: once for mean and variance, "
                 "once to be normalised. So each element comes from memory once and goes back once, as in the kernel "
-                "that the compiler wrote. One tile of scratch space, taken once, is all that is allocated."
+                "that the compiler wrote. With out= one tile of scratch space, taken once, is all that is allocated; "
+                "temporaries of the size of a tile would do as well, since the allocator hands out the same hot block."
             ),
             hints=(
                 "The rows do not depend on one another: how many do you need at a time?",

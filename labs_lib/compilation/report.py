@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 
 from labs_lib import hardware
 from labs_lib.compare import BUDGET_S
-from labs_lib.compilation.capture import Capture, capture
+from labs_lib.compilation.capture import Capture, capture, copied, silenced
 from labs_lib.compilation.toolchain import cold_cache, forget_in_memory, one_compile_thread
 from labs_lib.compilation.watch import watch
 from labs_lib.equality import Difference, difference
@@ -21,6 +21,8 @@ from labs_lib.units import size_text, time_text
 
 # An operator that takes less than so many dispatches of an operator on one number is mostly overhead.
 SMALL = 20
+SLOW = 30  # dispatches: what guards and the way into compiled code may take
+STORM = 3  # recompilations: the automatic one, when a size becomes a variable, is no reason to worry
 NOISY = 1.25  # a noise floor above which "no faster" may be "not seen"
 
 
@@ -37,10 +39,23 @@ class Measured:
     @property
     def break_even(self) -> int | None:
         """The number of calls from which compiling has paid off, cold; None where it never does."""
-        saved = self.timing.naive_seconds - self.timing.optimised_seconds
-        if self.timing.verdict != "faster" or saved <= 0:
+        return self._calls(self.timing.ratio) if self.timing.verdict == "faster" else None
+
+    @property
+    def break_even_range(self) -> tuple[int, int] | None:
+        """The same at both ends of the ratio's interval."""
+        if self.timing.verdict != "faster" or not math.isfinite(self.timing.high):
             return None
-        return max(1, math.ceil((self.cold - self.timing.optimised_seconds) / saved))
+        return self._calls(self.timing.high), self._calls(self.timing.low)
+
+    def _calls(self, ratio: float) -> int:
+        eager, compiled = self.timing.naive_seconds, self.timing.naive_seconds / ratio
+        return max(1, math.ceil((self.cold - compiled) / (eager - compiled)))
+
+    @property
+    def same(self) -> bool:
+        """Whether the two answers agree up to rounding: 32 machine epsilons, as in `lab.compare`."""
+        return self.difference.relative <= 32 * self.difference.epsilon
 
 
 @dataclass(frozen=True, repr=False)
@@ -54,23 +69,20 @@ class Report:
 
     def rows(self) -> list[tuple[str, str, str]]:
         """(kind of number, what, text), one for each line."""
-        found, rows = self.capture, []
-        rows += [("counted", what, text) for what, text in found.rows()]
-        rows.append(("counted", "graph breaks", str(len(found.breaks))))
-        rows += [("", "", str(each)) for each in found.breaks]
-        rows.append(("counted", "recompilations", str(len(found.recompiles))))
-        rows += [("", "", str(each)) for each in found.recompiles[:3]]
+        rows = [("counted" if what else "", what, text) for what, text in self.capture.rows()]
         if self.measured:
             one = self.measured
-            timing, never = one.timing, "never: it is not faster here"
+            timing, ends = one.timing, one.break_even_range
+            calls = f"{one.break_even:,}" if one.break_even else "never: it is not faster here"
+            calls += f", between {ends[0]:,} and {ends[1]:,}" if ends else ""
             rows += [
-                ("measured", "first call, cold", time_text(one.cold)),
+                ("measured", "first call, cold", f"{time_text(one.cold)} (the first kernel of a process is extra)"),
                 ("measured", "first call, warm", time_text(one.warm)),
                 ("measured", "eager, per call", time_text(timing.naive_seconds)),
                 ("measured", "compiled, per call", time_text(timing.optimised_seconds)),
                 ("measured", "eager / compiled", f"{timing.ratio:.2f}, 95 % interval {timing.low:.2f} to "
                  f"{timing.high:.2f}; noise floor {timing.floor:.2f}: {timing.verdict}"),
-                ("measured", "calls to break even", f"{one.break_even:,}" if one.break_even else never),
+                ("measured", "calls to break even", calls),
                 ("measured", "largest difference", f"{one.difference.relative:.1e} of the largest value"),
             ]  # fmt: skip
         return [*rows, ("", "in the way", self.cause), ("", "", self.advice)]
@@ -84,8 +96,9 @@ class Report:
             "eager": asdict(found.eager),
             **{
                 name: getattr(found, name)
-                for name in ("regions", "compiled", "kernels", "library_calls", "bytes", "least_bytes")
+                for name in ("regions", "compiled", "settled", "kernels", "library_calls", "bytes", "least_bytes")
             },
+            "outside": asdict(found.outside),
             "breaks": [asdict(each) for each in found.breaks],
             "recompiles": [asdict(each) for each in found.recompiles],
             "measured": one
@@ -97,6 +110,8 @@ class Report:
                 **{name: _finite(getattr(one.timing, name)) for name in ("ratio", "low", "high", "floor")},
                 "verdict": one.timing.verdict,
                 "break_even_calls": one.break_even,
+                "break_even_range": one.break_even_range,
+                "same": one.same,
                 "difference": _finite(one.difference.relative),
             },
         }
@@ -129,17 +144,20 @@ def report(
     inputs each, to see whether they compile anew. All calls are without autograd. Compiled is in caches of its
     own, so that the cold first call is cold; the steady state is timed as in `labs_lib.timing`.
 
-    The cause is "graph break (KIND)", "recompilation", or, where the compiled model is no faster, "too small"
-    (its operators take hardly longer than calling them) or "library kernels" (the time is in kernels that the
-    compiler does not write) or "nothing to fuse"; "none" where it is faster, "cannot tell here" on a machine too
-    busy, "not timed" without a compiler.
+    The cause is the first of these that holds:
+    "graph break (KIND)"; "recompilation", again and again (a size that becomes a variable at its second value is
+    none); "the answers differ"; "none", if the compiled model is faster; "cannot tell here", on a machine too busy;
+    "nothing to compile"; "slow kernels", where what the compiler wrote takes far longer; "too small", where an
+    operator takes hardly longer than calling one; "library kernels", where the time is in kernels that the compiler
+    does not write; "nothing to fuse". Without a compiler it is "not timed".
 
     Raises LabError where the model fails on the inputs, or the compiler on the model.
     """
     found = capture(model, *inputs, more=more, dynamic=dynamic)
     measured = None
-    if hardware.compiler() is not None:
-        measured = _measure(model, inputs, dynamic, BUDGET_S[preset()] if budget_s is None else budget_s, threads)
+    if found.settled and hardware.compiler() is not None:
+        budget_s = BUDGET_S[preset()] if budget_s is None else budget_s
+        measured = _measure(copied(model), inputs, dynamic, budget_s, threads)
     return Report(found, measured, *_verdict(found, measured))
 
 
@@ -149,7 +167,7 @@ def _measure(
     import torch
 
     one = torch.ones(1)
-    with pinned_threads(threads), cold_cache(), one_compile_thread(), watch(), torch.no_grad():
+    with pinned_threads(threads), cold_cache(), one_compile_thread(), watch(), torch.no_grad(), silenced():
         compiled = torch.compile(model, dynamic=dynamic)
         try:
             cold = _seconds(compiled, inputs)
@@ -178,7 +196,7 @@ def _verdict(found: Capture, measured: Measured | None) -> tuple[str, str]:
     if found.breaks:
         first = next((each for each in found.breaks if each.in_loop), found.breaks[0])
         return f"graph break ({first.kind})", f"{first.place}: {first.advice}."
-    if found.recompiles:
+    if len(found.recompiles) >= STORM or not found.settled:
         last = found.recompiles[-1]
         return "recompilation", (
             f"{last.function}: {last.reason}. Mark a size that varies with torch._dynamo.mark_dynamic, or pad to few "
@@ -186,17 +204,34 @@ def _verdict(found: Capture, measured: Measured | None) -> tuple[str, str]:
         )
     if measured is None:
         return "not timed", "There is no C++ compiler here, so nothing was built."
-    if measured.timing.verdict == "faster":
+    if not measured.same:
+        return "the answers differ", (
+            "Dropout in training mode, random numbers or a state that changes from call to call would do that. If it "
+            "is none of these, compile the parts one by one."
+        )
+    return _verdict_on_time(found, measured)
+
+
+def _verdict_on_time(found: Capture, measured: Measured) -> tuple[str, str]:
+    timing, dispatch = measured.timing, measured.dispatch
+    if timing.verdict == "faster":
         before, after = size_text(found.eager.bytes), size_text(found.bytes)
         return "none", f"One graph, always the same. A call moves {after} where eager code moves {before} (counted)."
-    per_operator = measured.timing.naive_seconds / max(found.eager.operators, 1)
-    if per_operator < SMALL * measured.dispatch:
+    if timing.floor > NOISY:
+        return "cannot tell here", "The machine is too busy: close what you can, or raise budget_s."
+    if not found.eager.operators:
+        return "nothing to compile", "The model calls no operator that computes."
+    per_operator = timing.naive_seconds / found.eager.operators
+    if timing.optimised_seconds - timing.naive_seconds > SLOW * dispatch and timing.ratio < 0.5:
+        return "slow kernels", (
+            "What the compiler wrote takes far longer than PyTorch's own kernels: look with torch.profiler which of "
+            f"{', '.join(dict.fromkeys(kernel for graph in found.graphs for kernel in graph.kernels))}."
+        )
+    if per_operator < SMALL * dispatch:
         return "too small", (
             f"An operator takes {time_text(per_operator)}, and calling one on a single number "
-            f"{time_text(measured.dispatch)} (measured): larger batches first, then compile."
+            f"{time_text(dispatch)} (measured): larger batches first, then compile."
         )
-    if measured.timing.verdict == "indistinguishable" and measured.timing.floor > NOISY:
-        return "cannot tell here", "The machine is too busy: close what you can, or raise budget_s."
     if found.library_calls:
         return "library kernels", (
             f"{found.library_calls} library calls a call hold the time, and the compiler leaves them as they are: "

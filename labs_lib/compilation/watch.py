@@ -155,7 +155,7 @@ def _break(text: str) -> Break | None:
     place = PLACE.search(text)
     if place is None:
         return None
-    frames = [frame for frame in FRAME.finditer(text) if not _is_library(frame["file"])]
+    frames = [frame for frame in FRAME.finditer(text) if not _is_ours_or_a_library(frame["file"])]
     where = frames[-1] if frames else place
     reason = text[place.end() :].partition("User code traceback")[0]
     kind = next((kind for kind, (words, _) in KINDS.items() if re.search(words, reason, re.IGNORECASE)), OTHER)
@@ -164,9 +164,11 @@ def _break(text: str) -> Break | None:
     return Break(kind, _place(file, line), source, _first(reason), in_loop=bool(LOOP.search(text)))
 
 
-def _is_library(file: str) -> bool:
+def _is_ours_or_a_library(file: str) -> bool:
+    """Whether the file is no place for a learner to look at."""
     paths = sysconfig.get_paths()
-    return any(file.startswith(paths[name]) for name in ("stdlib", "purelib", "platlib"))
+    ours = Path(file).parent == Path(__file__).parent and Path(file).name != "exercises.py"
+    return ours or any(file.startswith(paths[name]) for name in ("stdlib", "purelib", "platlib"))
 
 
 def _place(file: str, line: int) -> str:

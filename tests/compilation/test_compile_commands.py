@@ -17,6 +17,8 @@ def models(tmp_path, monkeypatch):
         "def words(): return torch.nn.Sequential(torch.nn.Embedding(10, 16), torch.nn.ReLU())\n"
         "class Reads(torch.nn.Module):\n"
         "    def forward(self, x): return x * x.sum().item()\n"
+        "class Talks(torch.nn.Module):\n"
+        "    def forward(self, x): print(x); return x * 2\n"
     )
 
 
@@ -26,7 +28,13 @@ def test_text_and_json(capsys):
     arguments = ["compile-report", "my_compiled:words", "--input", "2x8:int64", "--more", "3x8:int64", "--json"]
     assert main(arguments) == 0
     found = json.loads(capsys.readouterr().out)
-    assert (found["cause"], found["regions"], found["measured"]) == ("recompilation", 1, None)
+    assert (found["cause"], found["regions"], found["measured"]) == ("not timed", 1, None)
+    assert len(found["recompiles"]) == 1
+
+
+def test_what_a_model_prints_is_not_in_the_json(capsys):
+    assert main(["compile-report", "my_compiled:Talks", "--input", "4", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["cause"] == "graph break (side effect)"
 
 
 @pytest.mark.parametrize(
@@ -40,6 +48,8 @@ def test_text_and_json(capsys):
         (["my_compiled:Reads", "--input", "4", "--budget", "0"], "no number above 0"),
         (["my_compiled:words", "--input", "4x4"], "The model failed with"),
         (["no_such_module:f", "--input", "4"], "Can't import no_such_module"),
+        (["my_compiled:Reads", "--input", "9000000000000x8"], "does not fit into memory"),
+        (["my_compiled:Reads", "--input", "4", "--more", "4,4"], "The model failed with"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(arguments, message, capsys):

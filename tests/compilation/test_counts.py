@@ -62,6 +62,7 @@ def test_a_matrix_product_stays_a_library_call(any_machine):
 def test_regions_in_one_call():
     assert capture(nn.Sequential(*(Prints() for _ in range(4))), rows(2)).regions == 8
     assert capture(BreaksInALoop(), rows(2)).regions == 0
+    assert capture(BreaksInALoop(), rows(2)).outside == capture(BreaksInALoop(), rows(2)).eager
     reads = capture(nn.Sequential(*(Reads() for _ in range(3))), rows(2))
     assert reads.regions == 6
     assert len({each.source for each in reads.breaks}) == 1
@@ -116,6 +117,37 @@ def test_errors_say_whose_they_are(monkeypatch):
     monkeypatch.setattr(importlib.import_module("labs_lib.compilation.capture"), "lower", fails)
     with pytest.raises(LabError, match=r"torch\.compile failed"):
         capture(small(), rows(2, 16))
+
+
+def test_the_callers_model_and_stdout_are_left_alone(capsys):
+    counts, norm = Counts(), nn.BatchNorm1d(64)
+    capture(counts, rows(2))
+    capture(norm, rows(4))
+    capture(lambda x: (print("loud"), x + 1)[1], rows(2))
+    assert counts.step == 0
+    assert norm.num_batches_tracked == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_whether_it_settles():
+    assert capture(NormGelu(64), rows(2)).settled
+    assert capture(Reads(), rows(2)).settled
+    assert not capture(Counts(), rows(2)).settled
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: capture(small(), rows(1, 16), more=[rows(2, 16)]), "A further call is a Tensor"),
+        (lambda: capture(small(), rows(1, 16), more=[(rows(2, 3),)]), "The model failed with RuntimeError"),
+        (lambda: capture(small(), rows(1, 16), mode="turbo"), "no mode 'turbo'"),
+        (lambda: capture(lambda x: x.add_(1), rows(2)), "changes its inputs"),
+    ],
+    ids=["no tuple", "wrong width", "no mode", "in place"],
+)
+def test_what_a_learner_can_get_wrong(call, message):
+    with pytest.raises(LabError, match=message):
+        call()
 
 
 def test_nothing_is_left_behind():

@@ -142,7 +142,7 @@ def test_models_that_cannot_be_planned(models, capsys):
         ("my_models:broken", "1", "my_models:broken() failed with KeyError: 'weights'"),
         ("my_models:small", "4x5", "can't capture Sequential"),
         ("my_models:small", "axb", "--input axb is no shape"),
-        ("my_models:small", "4x16:nn", "--input 4x16:nn is no shape"),
+        ("my_models:small", "4x16:nn", "--input 4x16:nn: torch has no dtype nn"),
         ("my_models:small", "4x-16", "--input 4x-16 is no shape"),
     ):
         code, _, err = said(capsys, "plan", "--model", model, "--input", shape)
