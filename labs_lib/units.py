@@ -18,10 +18,10 @@ def size_text(size: float) -> str:
 def time_text(seconds: float) -> str:
     """Seconds to three digits, in the unit that suits them.
 
-    >>> [time_text(seconds) for seconds in (2.5, 0.00314, 2e-6, 3e-8)]
-    ['2.5 s', '3.14 ms', '2 us', '30 ns']
+    >>> [time_text(seconds) for seconds in (2.5, 0.00314, 0.9996e-3, 3e-8)]
+    ['2.5 s', '3.14 ms', '1 ms', '30 ns']
     """
     for unit, size in (("s", 1), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
+        if seconds >= 0.9995 * size:  # else three digits would round up to 1000 of the smaller unit
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds * 1e9:.0f} ns"

@@ -8,7 +8,8 @@ from labs_lib.compilation.payoff import MODES, Costs, record
 
 COSTS = Costs(
     origin="by hand", operators=100e-6, kernels=20e-6, call=30e-6,
-    eager_element=50e-9, eager_element_large=90e-9, fused_element=10e-9, flop=1e-11, first=2.0, first_more=0.5, modes={"default": (1.0, 1.0), "freezing": (1.5, 0.5)},
+    eager_element=50e-9, eager_element_large=90e-9, fused_element=10e-9, flop=1e-11,
+    first=2.0, first_more=0.5, modes={"default": (1.0, 1.0), "freezing": (1.5, 0.5)},
 )  # fmt: skip
 
 
