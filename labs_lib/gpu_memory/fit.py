@@ -28,7 +28,11 @@ CAVEATS = {
     "8-bit AdamW": "states of 8 bits, a scale for 256 values; bytes as in bitsandbytes",
     "freezing": "only the last block learns",
 }
-NO_BFLOAT16 = "; a T4 has none: float16 with a GradScaler takes the same bytes"
+INFERENCE_CAVEATS = {"bfloat16": "8 bits of precision", "smaller batch": "more calls for the same data"}
+NO_BFLOAT16 = {
+    True: "; a T4 has none: float16 with a GradScaler takes the same bytes",  # in training
+    False: "; a T4 has none: float16 takes the same bytes",
+}
 
 
 def will_it_fit(make_step: MakeStep, device: str | Device = "T4", batch: int = 32, progress: bool = True) -> Verdict:
@@ -123,8 +127,9 @@ class _Search:
         if saving <= 0:
             return None
         ratio = run.flops / plan.batch / (self.plain.flops / self.plain.plan.batch) if self.plain.flops else 1.0
-        caveat = "; ".join(CAVEATS[part] for part in name.split(" + "))
-        caveat += NO_BFLOAT16 if plan.half and self.gpu.name == "T4" else ""
+        caveats = CAVEATS if self.plain.trains else INFERENCE_CAVEATS
+        caveat = "; ".join(caveats[part] for part in name.split(" + "))
+        caveat += NO_BFLOAT16[self.plain.trains] if plan.half and self.gpu.name == "T4" else ""
         return Remedy(name, plan, bill(run, self.gpu), saving, ratio, self.verdict(run), caveat)
 
     def pairs(self, single: list[Remedy]) -> Iterator[Remedy]:

@@ -17,7 +17,7 @@ from labs_lib.gpu_memory.trace import BACKWARD, FORWARD
 
 TORCH = os.path.dirname(torch.__file__) + os.sep
 HERE = os.path.dirname(__file__) + os.sep
-MACHINERY = {HERE + name for name in ("tracker.py", "origins.py")} | {
+MACHINERY = {HERE + name for name in ("tracker.py", "origins.py", "cuda_rules.py")} | {
     os.path.join(os.path.dirname(os.path.dirname(__file__)), "dispatch.py")
 }
 

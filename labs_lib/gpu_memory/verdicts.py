@@ -61,7 +61,7 @@ class Remedy:
         return [YES, TIGHT, NO].index(self.fits), not self.same_result, round(self.flops_ratio, 3), self.bill.peak
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Verdict:
     """The answer of `will_it_fit`."""
 
@@ -160,6 +160,8 @@ class Verdict:
             lines += [_line(HEAD), *(_line(row) for row in self.remedy_rows())]
             lines += [] if any(remedy.fits != NO for remedy in self.remedies) else ["Nothing of this makes it fit."]
         return "\n".join(lines)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         bill = "".join(

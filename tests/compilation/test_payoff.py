@@ -69,6 +69,9 @@ def test_the_panel_says_when_it_pays():
         "Width 64, depth 1, batch 1, default (modelled; prices by hand): a call takes 103 us eager and 50.7 us "
         "compiled, the first 2 s: it pays from 38,052 calls on."
     )
+    assert list(payoff_panel(Costs(**{**vars(COSTS), "modes": {"default": (1.0, 1.0)}})).controls) == [
+        "width", "depth", "batch"
+    ]  # fmt: skip
     never = payoff_panel(Costs(**{**vars(COSTS), "call": 1.0}))
     assert never.picture.says.endswith("it never pays.")
     assert "modelled" in never.picture.says
