@@ -6,14 +6,14 @@ the counts: graphs are counted by Dynamo with a backend that runs them as they a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import ClassVar
 
 import numpy as np
 import torch
 
 from labs_lib import hardware
+from labs_lib.compilation.operands import largest_operand
 from labs_lib.compilation.services import SERVICES, totals
 from labs_lib.compilation.watch import Break, Recompile, watch
 from labs_lib.equality import difference
@@ -227,7 +227,7 @@ def check_layer_norm(attempt: Callable) -> str:
             raise NotYet(f"the answer is wrong for {why}.")
     x = rng.standard_normal((2048, 1024), dtype=np.float32)
     scale, shift, out = np.ones(1024, np.float32), np.zeros(1024, np.float32), np.empty_like(x)
-    largest = _largest_operand(attempt, x, scale, shift, out)
+    largest = largest_operand(attempt, x, scale, shift, out)
     if largest > TILE:
         raise NotYet(
             f"the answer is right, but on {size_text(x.nbytes)} one operation works on {size_text(largest)} at once: "
@@ -243,38 +243,6 @@ def check_layer_norm(attempt: Callable) -> str:
         f"right on {len(cases)} arrays; on {size_text(x.nbytes)} no operation works on more than {size_text(largest)} "
         f"at once, with {size_text(count.peak_bytes)} of scratch (counted)."
     )
-
-
-class _Watched(np.ndarray):
-    """An array whose views tell how much each of NumPy's functions works on."""
-
-    sizes: ClassVar[list[int]] = []
-
-    def __array_ufunc__(self, ufunc, method, *inputs, out=(), **options):
-        self.note(inputs, out)
-        plain = tuple(_plain(each) for each in out)
-        return getattr(ufunc, method)(*map(_plain, inputs), **({"out": plain} if plain else {}), **options)
-
-    def __array_function__(self, function, types, args, kwargs):
-        self.note(args, kwargs.values())
-        return function(*map(_plain, args), **{name: _plain(value) for name, value in kwargs.items()})
-
-    def note(self, *groups: Iterable[object]) -> None:
-        arrays = [each for group in groups for each in group if isinstance(each, np.ndarray)]
-        self.sizes.append(max(array.nbytes for array in arrays))
-
-
-def _plain(value: object) -> object:
-    return value.view(np.ndarray) if isinstance(value, _Watched) else value
-
-
-def _largest_operand(
-    attempt: Callable, x: np.ndarray, scale: np.ndarray, shift: np.ndarray, out: np.ndarray
-) -> int:
-    """Bytes of the largest array that one function of NumPy reads or writes."""
-    _Watched.sizes.clear()
-    attempt(x.view(_Watched), scale, shift, out.view(_Watched))
-    return max(_Watched.sizes, default=0)
 
 
 def check_choose(attempt: Callable) -> str:
