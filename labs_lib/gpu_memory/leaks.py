@@ -3,7 +3,8 @@
 A step that is healthy leaves nothing behind but what the next step replaces. So call it several times, note
 every storage at its birth, and look at the end for what the *early* steps made and what is still alive. What
 the first steps leave is warm-up (an optimiser's state, a workspace), what only the last ones leave is a
-buffer of fixed length. What every early step leaves is a leak, and `holders` finds the name it hangs on.
+buffer of fixed length. What every early step leaves is a leak, and `holders` finds the name it hangs on. One
+more kind leaves nothing early behind: a tensor that each step replaces by a larger one, as torch.cat does.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 import torch
 
@@ -70,14 +72,17 @@ class Leak:
     collected: int  # bytes of `left` that the cycle collector gave back
     survivors: tuple[Survivor, ...]  # of one call, the largest first
     holders: tuple[tuple[Holder, int], ...]  # and the bytes of that call that each one holds, the most first
+    swelling: int = 0  # bytes a call, where each call replaces a tensor by a larger one, so that no early one is left
 
     @property
     def healthy(self) -> bool:
-        return not self.survivors
+        return not self.survivors and not self.swelling
 
     @property
     def growth(self) -> int:
         """Bytes that one call leaves behind for good: the median of the early calls that leave any; 0 if healthy."""
+        if self.swelling:
+            return self.swelling
         early = sorted(size for size in _early(self.left) if size)
         return 0 if self.healthy else early[len(early) // 2]
 
@@ -89,6 +94,9 @@ class Leak:
     def __str__(self) -> str:
         if self.healthy:
             return "grows by 0 bytes a step: nothing that an early step made is left."
+        if self.swelling:
+            held = f"; held by {self.holders[0][0]}" if self.holders else ""
+            return f"grows by {self.growth:,} bytes a step: a tensor is replaced by a larger one each time{held}."
         early = _early(self.left)
         hits = sum(size > 0 for size in early)
         often = "a step" if hits == len(early) else f"in {hits} of {len(early)} steps"
@@ -128,7 +136,10 @@ def find_leak(
     lasting = [_alive(born) for born in counted]
     early = _early(left)
     if sum(size > 0 for size in early) < 2:
-        return Leak(tuple(live), left, 0, (), ())
+        swelling = _swelling(live[warmup:])
+        grown = _grown(calls[warmup], lasting[-1]) if swelling else []
+        holders = _holders([*lasting[:-1], grown], len(lasting) - 1)
+        return Leak(tuple(live), left, 0, _survivors(grown), tuple(holders), swelling)
     typical = max(place for place, size in enumerate(early) if size)
     freed = left[typical] - sum(birth.size for birth in lasting[typical])
     holders = _holders(lasting, typical)
@@ -143,12 +154,36 @@ def _early(left: Sequence[int]) -> Sequence[int]:
     return left[: len(left) // 2]
 
 
+def _swelling(live: Sequence[int]) -> int:
+    """The median rise of what is alive, where it rises again and again and never falls; else 0."""
+    rises = [after - before for before, after in pairwise(live)]
+    real = sorted(rise for rise in rises if rise)
+    return real[len(real) // 2] if len(real) >= 2 and min(real) > 0 and any(_late(rises)) else 0
+
+
+def _late(rises: Sequence[int]) -> Sequence[int]:
+    return rises[len(rises) // 2 :]
+
+
+def _grown(first: list[_Birth], last: list[_Birth]) -> list[_Birth]:
+    """What the last call made at the same place as the first one, and larger."""
+    sizes: dict[tuple[str, str], int] = {}
+    for birth in first:
+        sizes[birth.origin] = max(birth.size, sizes.get(birth.origin, 0))
+    return [birth for birth in last if birth.size > sizes.get(birth.origin, birth.size)]
+
+
 @dataclass(frozen=True)
 class _Birth:
     storage: weakref.ref
     number: int  # of the storage
     size: int
     entry: Entry
+
+    @property
+    def origin(self) -> tuple[str, str]:
+        block = self.entry.block()
+        return block.operator, block.line
 
 
 class _Births(Entries):

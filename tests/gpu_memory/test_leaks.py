@@ -364,3 +364,39 @@ def test_the_collector_is_left_as_it_was():
 def test_too_few_steps_show_no_growth():
     with pytest.raises(LabError, match="steps=3"):
         find_leak(lambda: None, steps=3)
+
+
+def test_a_tensor_that_is_replaced_by_a_larger_one_is_a_leak():
+    """No early storage is left of `predictions = torch.cat([predictions, new])`, and yet it grows."""
+    predictions = torch.zeros(0, 64)
+
+    def step():
+        nonlocal predictions
+        predictions = torch.cat([predictions, torch.ones(16, 64)])
+
+    leak = find_leak(step)
+    assert not leak.healthy
+    assert leak.growth == 16 * 64 * 4
+    assert "replaced by a larger one" in str(leak)
+    assert "predictions" in str(leak)
+
+    class Cache(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.register_buffer("keys", torch.zeros(0, 64))
+
+        def forward(self, x):
+            self.keys = torch.cat([self.keys, x])
+
+    cache = Cache()
+    leak = find_leak(lambda: cache(torch.ones(8, 64)), model=cache)
+    assert leak.growth == 8 * 64 * 4
+
+
+def test_sizes_that_go_up_and_down_are_no_leak():
+    kept, sizes = {}, iter([5, 3, 8, 2, 9, 4, 7, 1, 6, 3])
+
+    def step():
+        kept["last"] = torch.ones(next(sizes), 64)
+
+    assert find_leak(step).healthy
