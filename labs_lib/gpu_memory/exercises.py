@@ -141,6 +141,7 @@ EXERCISES = {
             solution=train_solution,
             why=(
                 "A loss holds the graph of its step, and a sum of losses holds all their graphs: add numbers instead. "
+                "(After backward() these are only nodes and the losses, little enough to be missed for days.) "
                 "A hook that stores outputs stores their graphs too: keep the number you want of them. And a hook is "
                 "part of the model until its handle is removed."
             ),

@@ -101,6 +101,9 @@ class Case:
         fact = f"the way is: {self.found.holders[0][0]}."
         if "cycle" in (culprit, self.found.culprit):
             fact = f"the collector gives back {self.found.collected:,} of {sum(self.found.left):,} bytes."
+        if f"{culprit} of" in fact:
+            print(f"Nearly: there is a {culprit} on the way, but read the whole of it. {fact[0].upper()}{fact[1:]}")
+            return
         article = "an" if culprit[0] in "aeiou" else "a"
         print(f"No. With {article} {culprit}, {WOULD_SHOW[culprit]}. But {fact}")
 

@@ -37,7 +37,9 @@ class Plan:
     freeze: bool = False  # all but the last repeated block and what comes behind it
 
     def __post_init__(self) -> None:
-        if self.batch < 1 or self.micro_batches < 1 or self.batch % self.micro_batches:
+        if self.batch < 1:
+            raise LabError(f"A batch of {self.batch} holds nothing.", "", "Give 1 or more.")
+        if self.micro_batches < 1 or self.micro_batches < 1 or self.batch % self.micro_batches:
             raise LabError(
                 f"A batch of {self.batch} can't be run in {self.micro_batches} micro-batches.",
                 "Each of them must have the same number of samples.",

@@ -121,7 +121,7 @@ def _explained(what: str) -> Iterator[None]:
     except Exception as error:  # the learner's own code
         lines = str(error).strip().splitlines() or [""]
         raise LabError(
-            f"{what} failed on fake tensors with {type(error).__name__}: {lines[0]}",
+            f"{what} failed on fake tensors with {type(error).__name__}: {lines[0].rstrip('.')}.",
             "It runs on the CPU, on tensors with a shape and no data.",
             "Run it once on real tensors with a small batch; if that works, leave out .cuda() and what reads data.",
         ) from error

@@ -101,7 +101,7 @@ def check_train(attempt: Callable) -> str:
     if growth:
         raise NotYet(
             f"history, output and weights are right, but memory grows by {growth:,.0f} bytes with every step. What "
-            "does each step add to a list or a sum that still is a tensor? One with a grad_fn holds its whole graph."
+            "does each step add to a list or a sum that still is a tensor? One with a grad_fn holds its graph."
         )
     if model._forward_hooks:
         raise NotYet("the hook is still on the model after the training: every later call pays for it. Remove it.")

@@ -400,3 +400,9 @@ def test_sizes_that_go_up_and_down_are_no_leak():
         kept["last"] = torch.ones(next(sizes), 64)
 
     assert find_leak(step).healthy
+
+
+def test_an_accusation_that_is_half_right_is_told_so(capsys):
+    """Case 1's hook fills a list: whoever accuses the list has seen something."""
+    leak_case("1").accuse("list")
+    assert capsys.readouterr().out.startswith("Nearly: there is a list on the way")
