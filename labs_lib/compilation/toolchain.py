@@ -51,7 +51,7 @@ def prepare() -> Toolchain:
     folder = tempfile.mkdtemp(prefix="labs-compile-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[CACHE] = folder
-    _forget()
+    forget_in_memory()
     compiler = hardware.compiler()
     if compiler is None:
         return Toolchain(None, "aot_eager", None)
@@ -67,7 +67,7 @@ def cold_cache() -> Iterator[None]:
     before = os.environ.get(CACHE)
     with tempfile.TemporaryDirectory(prefix="labs-compile-", ignore_cleanup_errors=True) as folder:
         os.environ[CACHE] = folder
-        _forget()
+        forget_in_memory()
         try:
             yield
         finally:
@@ -75,12 +75,15 @@ def cold_cache() -> Iterator[None]:
                 del os.environ[CACHE]
             else:
                 os.environ[CACHE] = before
-            _forget()
+            forget_in_memory()
 
 
 def forget_in_memory() -> None:
     """Drops what this process knows of compiled functions; what is on disk stays, so the next call is warm."""
-    _forget()
+    import torch._inductor.utils
+
+    torch._dynamo.reset()
+    torch._inductor.utils.clear_caches()
 
 
 @contextmanager
@@ -90,10 +93,3 @@ def one_compile_thread() -> Iterator[None]:
 
     with config.patch(compile_threads=1):
         yield
-
-
-def _forget() -> None:
-    import torch._inductor.utils
-
-    torch._dynamo.reset()
-    torch._inductor.utils.clear_caches()
