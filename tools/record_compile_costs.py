@@ -13,8 +13,8 @@ from datetime import UTC, datetime
 import torch
 
 from labs_lib.compilation.payoff import RECORDED, measure_costs, record
-from labs_lib.compilation.toolchain import prepare
 from labs_lib.hardware import compiler
+from labs_lib.toolchain import prepare
 
 
 def main(arguments: list[str]) -> int:

@@ -10,5 +10,5 @@ from labs_lib.compilation.payoff import Costs, block_stack, measure_costs, recor
 from labs_lib.compilation.pictures import payoff_picture, ratios_picture, traffic_picture
 from labs_lib.compilation.report import Report, report
 from labs_lib.compilation.services import SERVICES
-from labs_lib.compilation.toolchain import cold_cache, prepare
 from labs_lib.compilation.traffic import Traffic, eager_traffic
+from labs_lib.toolchain import cold_cache, prepare

@@ -23,10 +23,10 @@ from typing import TYPE_CHECKING
 
 from labs_lib import hardware
 from labs_lib.catalogue import DATA
-from labs_lib.compilation.toolchain import cold_cache, one_compile_thread
 from labs_lib.compilation.watch import watch
 from labs_lib.machine import pinned_threads, preset
 from labs_lib.timing import time_pair
+from labs_lib.toolchain import cold_cache, one_compile_thread
 
 if TYPE_CHECKING:
     import torch

@@ -11,12 +11,12 @@ from dataclasses import asdict, dataclass
 from labs_lib import hardware
 from labs_lib.compare import BUDGET_S
 from labs_lib.compilation.capture import Capture, capture, copied, silenced
-from labs_lib.compilation.toolchain import cold_cache, forget_in_memory, one_compile_thread
 from labs_lib.compilation.watch import watch
 from labs_lib.equality import Difference, difference
 from labs_lib.errors import LabError
 from labs_lib.machine import pinned_threads, preset, synchronize
 from labs_lib.timing import Timing, time_pair
+from labs_lib.toolchain import cold_cache, forget_in_memory, one_compile_thread
 from labs_lib.units import size_text, time_text
 
 # An operator that takes less than so many dispatches of an operator on one number is mostly overhead.

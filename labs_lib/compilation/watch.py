@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from labs_lib.toolchain import quiet
+
 # Each break is told in full in one of the first logs; PyTorch 2.8 tells in the last one that it was in a loop.
 BREAK_LOGS = {
     "torch._dynamo.symbolic_convert.__graph_breaks": logging.DEBUG,
@@ -22,7 +24,6 @@ BREAK_LOGS = {
     "torch._dynamo.convert_frame.__graph_breaks": logging.DEBUG,
     "torch._dynamo.symbolic_convert": logging.INFO,
 }
-NOISY = ("torch._dynamo", "torch._inductor", "torch.utils.cpp_extension")  # warn of what is reported here in words
 FRAME = re.compile(r'^  File "(?P<file>.+)", line (?P<line>\d+), in ', re.MULTILINE)
 PLACE = re.compile(r"Graph break in user code at (?P<file>.+):(?P<line>\d+)")
 BOILERPLATE = re.compile(r"Graph Break Reason:|Encountered graph break when|Failed to handle graph break")
@@ -110,22 +111,18 @@ def watch() -> Iterator[Watch]:
     listener = _Listener(seen.breaks)
     logs = [logging.getLogger(name) for name in BREAK_LOGS]
     before = [(log, log.level, log.propagate) for log in logs]
-    quiet = [(log, log.level) for log in map(logging.getLogger, NOISY)]
     for log in logs:
         log.addHandler(listener)
         log.setLevel(BREAK_LOGS[log.name])
         log.propagate = False
-    for log, _ in quiet:
-        log.setLevel(logging.CRITICAL + 1)
     try:
-        yield seen
+        with quiet():
+            yield seen
     finally:
         for log, level, propagate in before:
             log.removeHandler(listener)
             log.setLevel(level)
             log.propagate = propagate
-        for log, level in quiet:
-            log.setLevel(level)
         function = ""
         for record in utils.get_compilation_metrics():
             function = record.co_name or function  # the record of a limit that was hit has no name

@@ -1,4 +1,4 @@
-"""What builds kernels on this machine, and caches of the lab's own, so that "cold" is cold.
+"""What builds compiled kernels on this machine, and caches of a lab's own, so that "cold" is cold.
 
 torch.compile ends in a C++ compiler on a CPU and in Triton, which needs one too, on a GPU. Everything
 before that (capture, ATen graph, fusion, the text of the code) is Python and works without.
@@ -7,6 +7,7 @@ before that (capture, ATen graph, fusion, the text of the code) is Python and wo
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 import shutil
 import tempfile
@@ -16,9 +17,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from labs_lib import hardware
-from labs_lib.compilation.watch import watch
 
 CACHE = "TORCHINDUCTOR_CACHE_DIR"
+NOISY = ("torch._dynamo", "torch._inductor", "torch.utils.cpp_extension")
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def prepare() -> Toolchain:
     if compiler is None:
         return Toolchain(None, "aot_eager", None)
     start = time.perf_counter()
-    with watch(), one_compile_thread(), torch.no_grad():
+    with quiet(), one_compile_thread(), torch.no_grad():
         torch.compile(torch.cos)(torch.ones(64))
     return Toolchain(compiler, "inductor", time.perf_counter() - start)
 
@@ -93,3 +94,16 @@ def one_compile_thread() -> Iterator[None]:
 
     with config.patch(compile_threads=1):
         yield
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """The logs of the compiler are kept from stderr: what matters of them a lab says in words."""
+    levels = [(log, log.level) for log in map(logging.getLogger, NOISY)]
+    for log, _ in levels:
+        log.setLevel(logging.CRITICAL + 1)
+    try:
+        yield
+    finally:
+        for log, level in levels:
+            log.setLevel(level)

@@ -1,0 +1,48 @@
+"""The compile cache of a lab: its own, cold when asked to be, and put back."""
+
+import logging
+import os
+
+import pytest
+
+from labs_lib import toolchain
+
+
+@pytest.fixture
+def cache(monkeypatch, tmp_path):
+    """The learner's own cache folder, and no first kernel built."""
+    monkeypatch.setenv(toolchain.CACHE, str(tmp_path))
+    monkeypatch.setattr(toolchain.hardware, "compiler", lambda: None)
+    return str(tmp_path)
+
+
+def test_prepare_gives_the_process_a_cache_of_its_own(cache):
+    found = toolchain.prepare()
+    assert os.environ[toolchain.CACHE] != cache
+    assert os.path.isdir(os.environ[toolchain.CACHE])
+    assert found.backend == "aot_eager"
+    assert "No C++ compiler here" in str(found)
+
+
+def test_a_cold_cache_is_empty_and_the_one_before_comes_back_also_after_an_error(cache):
+    with pytest.raises(ZeroDivisionError), toolchain.cold_cache():
+        inside = os.environ[toolchain.CACHE]
+        assert os.listdir(inside) == []
+        raise ZeroDivisionError
+    assert os.environ[toolchain.CACHE] == cache
+    assert not os.path.exists(inside)
+
+
+def test_a_cold_cache_where_none_was_set_leaves_none(monkeypatch):
+    monkeypatch.delenv(toolchain.CACHE, raising=False)
+    with toolchain.cold_cache():
+        assert toolchain.CACHE in os.environ
+    assert toolchain.CACHE not in os.environ
+
+
+def test_the_compilers_logs_are_quiet_within_the_block_only(caplog):
+    log = logging.getLogger("torch._inductor")
+    with toolchain.quiet():
+        log.error("unheard")
+    log.error("heard")
+    assert [record.message for record in caplog.records] == ["heard"]
