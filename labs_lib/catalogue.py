@@ -66,6 +66,34 @@ LABS = (
         minutes=45,
         gpu="optional",
     ),
+    Lab(
+        number="04",
+        subject="data_loading",
+        file="04_data_loading.ipynb",
+        title="Dataloader tuning",
+        question="Is my model waiting for data, and which knob ends the wait?",
+        minutes=45,
+        gpu="optional",
+    ),
+    Lab(
+        number="05",
+        subject="batched_eval",
+        file="05_batched_eval.ipynb",
+        title="Batched evaluation",
+        question="Why is evaluating one by one slow, and what is the limit?",
+        minutes=40,
+        gpu="optional",
+        compiler=True,
+    ),
+    Lab(
+        number="06",
+        subject="race_conditions",
+        file="06_race_conditions.ipynb",
+        title="Race conditions",
+        question="Why does my counter lie, and how do I prove that it no longer does?",
+        minutes=45,
+        gpu="none",
+    ),
 )
 
 

@@ -1,7 +1,7 @@
 """Runs every check, one after the other: python -m tools.run_tests  (make test does this after the set-up).
 
 It stops at the first step that fails. Nothing of the person's home is used: Jupyter, IPython and the journal
-get folders of their own. What measures time or drives a browser runs last, with nothing beside it.
+get folders of their own. What measures time runs last, with nothing beside it.
 """
 
 from __future__ import annotations
@@ -66,7 +66,9 @@ def steps() -> list[Step]:
         Step("lint", ["ruff", "check", "."]),
         Step("notebooks", ["pytest", *NBVAL, *PARALLEL, *notebooks]),
         Step("tests", ["pytest", *PARALLEL, "-m", "not timing and not browser"]),
-        Step("timing and browser", ["pytest", "-m", "timing or browser"]),
+        # Each worker has a JupyterLab and a browser of its own; one file's tests may go to both.
+        Step("browser", ["pytest", "-n", "2", "--dist=worksteal", "-m", "browser"]),
+        Step("timing", ["pytest", "-m", "timing and not browser"]),
     ]
 
 
