@@ -59,7 +59,8 @@ def _judged_step(attempt: Callable) -> tuple[tuple[int, int], tuple[int, int]]:
     if wrong > FLOAT_ERROR:
         raise NotYet(
             f"the gradients are wrong by {wrong:.1g} of the largest. The loss is a mean over all {batch} samples, and "
-            "backward() adds up: each part must count by its number of samples, the last one too."
+            "backward() adds up: each part must count by its number of samples, the last one too, and nothing may "
+            "clear the gradients between them."
         )
     if not isinstance(answers[0], float) or abs(answers[0] - expected[0]) > FLOAT_ERROR * expected[0]:
         raise NotYet(
