@@ -77,10 +77,113 @@ class Run:
     def __str__(self) -> str:
         return "\n".join([f"{self.schedule}: {self.problem or 'all is well'}", *map(str, self.steps)])
 
-    def _repr_png_(self) -> bytes:
-        from labs_lib.race_conditions.pictures import lanes
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "kind": self.kind,
+            "problem": self.problem,
+            "schedule": str(self.schedule),
+            "steps": [str(step) for step in self.steps],
+            "acquisitions": self.acquisitions,
+        }
 
-        return lanes(self)._repr_png_()
+
+@dataclass(frozen=True)
+class Report:
+    """What `explore` found, and what it covered."""
+
+    failure: Run | None  # the shortest failing run
+    schedules: int  # that were run
+    bound: int  # forced switches in each, at most
+    forced: int | None  # forced switches in the failing schedule
+    complete: bool  # whether all schedules within the bound were run, up to those of the failure's length
+    points: str
+    threads: int
+    budget_s: float
+
+    @property
+    def verdict(self) -> str:
+        """"broken", "deadlock", "raises", or "holds": within the bound."""
+        return "holds" if self.failure is None else self.failure.kind
+
+    @property
+    def schedule(self) -> Schedule | None:
+        """Of the shortest failing run: fewest forced switches first, then fewest turns, then fewest steps."""
+        return None if self.failure is None else self.failure.schedule
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "verdict": self.verdict,
+            "problem": self.failure.problem if self.failure else None,
+            "schedule": str(self.schedule) if self.failure else None,
+            "forced_switches": self.forced,
+            "schedules": self.schedules,
+            "bound": self.bound,
+            "complete": self.complete,
+            "points": self.points,
+            "threads": self.threads,
+        }
+
+    def __str__(self) -> str:
+        covered = (
+            f"{_counted(self.schedules, 'schedule')} of {_counted(self.threads, 'thread')} with up to "
+            f"{_counted(self.bound, 'forced switch', 'es')} {WHERE[self.points]}"
+        )
+        if self.failure is None:
+            if self.complete:
+                return f"It holds in all {covered}. Of more switches this says nothing."
+            return f"It holds in {covered}; others within this bound were not run in {self.budget_s:g} s."
+        shortest = "No shorter one fails" if self.complete else "There may be a shorter one"
+        return (
+            f"{self.failure.problem[:1].upper()}{self.failure.problem[1:]}. The schedule: {self.schedule}, with "
+            f"{_counted(self.forced, 'forced switch', 'es')}. {shortest}: {covered} were run."
+        )
+
+
+def explore(self, switches: int = 2, budget_s: float = 10.0, points: str = "visible") -> Report:
+        """See `explore`."""
+        return explore(self.setup, self.threads, self.invariant, switches, budget_s, points)
+
+    def replay(self, schedule: Schedule | str, points: str = "visible") -> Run:
+        """See `replay`."""
+        return replay(self, schedule, points)
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run in full."""
+
+    kind: str  # "ok", "broken", "deadlock" or "raises"
+    problem: str  # what is wrong, empty where nothing is
+    schedule: Schedule
+    steps: tuple[Step, ...]
+    acquisitions: dict[str, int]  # locks taken by each thread, those inside of queues and conditions included
+    state: State
+
+    @property
+    def ok(self) -> bool:
+        return self.kind == "ok"
+
+    @property
+    def turns(self) -> list[list[Step]]:
+        """The steps, those of one turn together."""
+        turns: list[list[Step]] = []
+        for step in self.steps:
+            if not turns or turns[-1][0].thread != step.thread:
+                turns.append([])
+            turns[-1].append(step)
+        return turns
+
+    def __str__(self) -> str:
+        return "\n".join([f"{self.schedule}: {self.problem or 'all is well'}", *map(str, self.steps)])
+
+    def as_dict(self) -> dict[str, object]:
+        return {
+            "kind": self.kind,
+            "problem": self.problem,
+            "schedule": str(self.schedule),
+            "steps": [str(step) for step in self.steps],
+            "acquisitions": self.acquisitions,
+        }
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,20 @@ from pathlib import Path
 from reprlib import Repr
 from types import FrameType
 
+from labs_lib.race_conditions.locks import StageLock
 from labs_lib.race_conditions.schedule import letter
 from labs_lib.race_conditions.visible import Operation
 
 VERBS = {
-    "read": "reads", "write": "writes", "call": "calls", "enter": "enters", "leave": "leaves", "step": "does",
-}  # fmt: skip
+    "read": "reads",
+    "write": "writes",
+    "call": "calls",
+    "iterate": "iterates",
+    "enter": "enters",
+    "leave": "leaves",
+    "step": "does",
+}
+PLAIN = (bool, int, float, complex, str, bytes, type(None), list, tuple, dict, set, frozenset)  # shown as they are
 ABSENT = object()
 SHORT = Repr()
 SHORT.maxother = SHORT.maxstring = 40
@@ -72,8 +80,9 @@ def value_of(expression: str, frame: FrameType) -> str:
     value = _look(tree, frame)
     if value is ABSENT or callable(value):
         return ""
-    builtin = type(value).__module__ == "builtins"
-    return SHORT.repr(value) if builtin else f"a {type(value).__name__}"
+    if isinstance(value, StageLock):
+        return "held" if value.locked() else "free"
+    return SHORT.repr(value) if type(value) in PLAIN else f"a {type(value).__name__}"
 
 
 def _look(tree: ast.expr, frame: FrameType) -> object:

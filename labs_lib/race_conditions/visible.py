@@ -12,6 +12,7 @@ from __future__ import annotations
 import dis
 import linecache
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType
 
@@ -20,7 +21,7 @@ from labs_lib.errors import LabError
 READS = {
     *("LOAD_ATTR", "LOAD_METHOD", "LOAD_SUPER_ATTR", "LOAD_DEREF", "LOAD_CLASSDEREF", "LOAD_FROM_DICT_OR_DEREF"),
     *("LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"),
-    *("BINARY_SUBSCR", "BINARY_SLICE", "CONTAINS_OP", "GET_ITER", "FOR_ITER", "UNPACK_SEQUENCE", "UNPACK_EX"),
+    *("BINARY_SUBSCR", "BINARY_SLICE", "CONTAINS_OP", "UNPACK_SEQUENCE", "UNPACK_EX"),
     *("LIST_EXTEND", "SET_UPDATE", "DICT_UPDATE", "DICT_MERGE"),
 }
 WRITES = {
@@ -32,10 +33,14 @@ KINDS = {
     **dict.fromkeys(READS, "read"),
     **dict.fromkeys(WRITES, "write"),
     **dict.fromkeys(CALLS, "call"),
+    **dict.fromkeys(("GET_ITER", "FOR_ITER"), "iterate"),
     "BEFORE_WITH": "enter",
     "WITH_EXCEPT_START": "leave",
 }
-PADDING = ("PRECALL",)  # between the arguments of a call and the call itself, in Python 3.11
+METHOD_FLAG = 1 if sys.version_info >= (3, 12) else 0  # of LOAD_ATTR; earlier it is LOAD_METHOD
+ARGUMENTS = {  # what loads local arguments of a call
+    *("LOAD_FAST", "LOAD_FAST_LOAD_FAST", "LOAD_FAST_CHECK", "LOAD_CONST", "PUSH_NULL", "KW_NAMES", "PRECALL"),
+}
 GLOBAL_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 CONSTANTS = (FunctionType, BuiltinFunctionType, ModuleType, type)  # a name bound to one of these is not data
 POINTS = ("visible", "interpreter", "every")
@@ -48,7 +53,7 @@ class Operation:
     code: CodeType = field(repr=False)
     offset: int
     name: str  # of the bytecode
-    kind: str  # "read", "write", "call", "enter" or "leave" (a with block), "step" for what is none of them
+    kind: str  # a value of KINDS, "step" where it is none of them
     variable: str  # the name that it reads or writes, if any
     line: int
     columns: tuple[int, int] | None  # of its expression in the line, in bytes; None where it has none of its own
@@ -62,8 +67,8 @@ class Operation:
     def expression(self) -> str:
         """The part of the line that this bytecode computes, such as `counter.value`."""
         line = linecache.getline(self.code.co_filename, self.line)
-        if self.kind in ("enter", "leave") and line:
-            return line.strip().partition(":")[0]
+        if self.kind in ("enter", "leave") or (self.kind == "iterate" and line.lstrip().startswith("for ")):
+            return line.strip().partition(":")[0] or self.kind
         if self.columns is None or not line:
             return self.variable or line.strip() or self.name.lower()
         start, stop = self.columns
@@ -85,24 +90,58 @@ def operations(code: CodeType, points: str) -> dict[int, Operation]:
     `points` is "visible"; "every" for each bytecode; or "interpreter" for those places alone where this CPython
     looks whether another thread wants to run: the entry of a function, a jump backwards, a call.
     """
-    found = {}
-    before, constants, extended = None, 0, None
-    for instruction in dis.get_instructions(code):
-        if instruction.opname == "EXTENDED_ARG":  # one with the instruction that follows, and stopped before
-            extended = instruction.offset if extended is None else extended
-            continue
-        position = instruction.positions
-        name, where, extended = instruction.opname, instruction.offset if extended is None else extended, None
-        if _is_point(name, before, points) and position is not None and position.lineno is not None:
-            one_line = position.lineno == position.end_lineno and position.col_offset is not None
-            columns = (position.col_offset, position.end_col_offset) if one_line else None
-            variable = instruction.argval if isinstance(instruction.argval, str) else ""
-            # A with block is left by calling __exit__(None, None, None).
-            kind = "leave" if constants == 3 and name == "CALL" else KINDS.get(name, "step")
-            found[where] = Operation(code, where, name, kind, variable, position.lineno, columns)
-        before = name
-        constants = constants + (instruction.argval is None) if name == "LOAD_CONST" else constants * (name in PADDING)
+    found: dict[int, Operation] = {}
+    earlier: list[tuple[int, dis.Instruction]] = []
+    for offset, instruction in _instructions(code):
+        if _is_point(instruction, earlier, points):
+            kind = KINDS.get(instruction.opname, "step")
+            if kind == "call" and _leaves_a_block(instruction, earlier):
+                kind = "leave"
+            lookup = _lookup(kind, earlier) if points == "visible" else None
+            found[offset if lookup not in found else lookup] = _operation(code, instruction, offset, kind)
+        earlier.append((offset, instruction))
     return found
+
+
+def _instructions(code: CodeType) -> Iterator[tuple[int, dis.Instruction]]:
+    """With the offset at which a thread is stopped: an EXTENDED_ARG is one with the instruction behind it."""
+    first = None
+    for instruction in dis.get_instructions(code):
+        first = instruction.offset if first is None else first
+        if instruction.opname != "EXTENDED_ARG":
+            yield first, instruction
+            first = None
+
+
+def _lookup(kind: str, earlier: list[tuple[int, dis.Instruction]]) -> int | None:
+    """Where the method that is called was looked up, or what a `with` enters, if nothing visible came between.
+
+    Nobody rebinds a method or a lock, so to look it up and to use it is one step.
+    """
+    if kind == "enter":
+        return earlier[-1][0]
+    for offset, instruction in reversed(earlier) if kind == "call" else ():
+        if instruction.opname == "LOAD_METHOD" or (instruction.opname == "LOAD_ATTR" and METHOD_FLAG & instruction.arg):
+            return offset
+        if instruction.opname not in ARGUMENTS:
+            break
+    return None
+
+
+def _leaves_a_block(instruction: dis.Instruction, earlier: list[tuple[int, dis.Instruction]]) -> bool:
+    """A with block is left by calling __exit__(None, None, None)."""
+    loads = [each for _, each in earlier[-4:] if each.opname != "PRECALL"][-3:]
+    return instruction.arg == 2 and len(loads) == 3 and all(
+        each.opname == "LOAD_CONST" and each.argval is None for each in loads
+    )
+
+
+def _operation(code: CodeType, instruction: dis.Instruction, offset: int, kind: str) -> Operation:
+    position = instruction.positions
+    one_line = position.lineno == position.end_lineno and position.col_offset is not None
+    columns = (position.col_offset, position.end_col_offset) if one_line else None
+    variable = instruction.argval if isinstance(instruction.argval, str) else ""
+    return Operation(code, offset, instruction.opname, kind, variable, position.lineno, columns)
 
 
 def check_points(points: str) -> None:
@@ -117,11 +156,13 @@ def check_points(points: str) -> None:
         )
 
 
-def _is_point(name: str, before: str | None, points: str) -> bool:
-    if points == "every":
-        return name != "RESUME"
+def _is_point(instruction: dis.Instruction, earlier: list[tuple[int, dis.Instruction]], points: str) -> bool:
+    name = instruction.opname
+    if instruction.positions.lineno is None or name == "RESUME":
+        return False
     if points == "interpreter":
         # CHECK_EVAL_BREAKER in CPython's ceval.c: at RESUME, at backward jumps, and behind calls. A thread is
         # stopped before an instruction, so "behind" is before the next one.
-        return before in (*CALLS, "BEFORE_WITH", "RESUME") or ("JUMP_BACKWARD" in name and "NO_INTERRUPT" not in name)
-    return name in KINDS
+        behind = bool(earlier) and earlier[-1][1].opname in (*CALLS, "BEFORE_WITH", "RESUME")
+        return behind or ("JUMP_BACKWARD" in name and "NO_INTERRUPT" not in name)
+    return points == "every" or name in KINDS
