@@ -95,9 +95,14 @@ def answer_every_prediction(opened: NotebookPage) -> int:
     return len(questions)
 
 
-def look(opened: NotebookPage, tmp_path: Path, moment: str) -> None:
-    pictures = opened.screenshots(Path(os.environ.get("LABS_SCREENSHOTS", tmp_path)) / moment)
+def look(opened: NotebookPage, tmp_path: Path) -> None:
+    pictures = opened.screenshots(tmp_path)
     assert all(picture.stat().st_size > 5000 for picture in pictures)  # a blank page is smaller
+
+
+def keep_pictures(opened: NotebookPage, moment: str) -> None:
+    if "LABS_SCREENSHOTS" in os.environ:
+        opened.screenshots(Path(os.environ["LABS_SCREENSHOTS"]) / moment)
 
 
 @pytest.mark.parametrize(
@@ -116,13 +121,14 @@ def test_run_all_cells_and_move_every_control(open_notebook, tmp_path, name, pan
     """At least so many panels and predictions are there, and each of them answers to a hand."""
     opened = open_notebook(name)
     opened.run_all()
-    look(opened, tmp_path, "run")
+    look(opened, tmp_path)
+    keep_pictures(opened, "run")
     assert opened.problems() == []
     assert answer_every_prediction(opened) >= predictions
     assert move_every_control(opened) >= panels
     assert opened.problems() == []
     assert opened.page.locator(".labs-error").count() == 0
-    look(opened, tmp_path, "moved")
+    keep_pictures(opened, "moved")
 
 
 def test_a_callback_that_raises_is_seen(open_notebook):
