@@ -54,12 +54,12 @@ def check_losing_schedule(attempt: Callable) -> str:
 
 
 def check_counter(attempt: Callable) -> str:
+    _judge_two_counters(attempt)
     for limit in (1, 0, random.randrange(3, 9)):
         _judge_alone(attempt, limit)
-    _judge_two_counters(attempt)
     schedules = sum(
-        _judge_together(attempt, limit, threads, calls)
-        for limit, threads, calls in ((1, 2, 1), (3, 2, 2), (2, 3, 1))
+        _judge_together(attempt, limit, threads, calls, switches)
+        for limit, threads, calls, switches in ((1, 2, 1, 2), (3, 2, 2, 1), (2, 3, 1, 1))
     )
     taken = acquisitions(lambda: attempt(20), lambda counter: [counter.take() for _ in range(20)])
     if taken > 20:
@@ -68,8 +68,8 @@ def check_counter(attempt: Callable) -> str:
     if sold != LIMIT:
         raise NotYet(f"{THREADS} real threads got {sold} tickets where the limit is {LIMIT}.")
     return (
-        f"never too many and never too few in {schedules} schedules of two and three threads with up to 2 switches, "
-        f"{taken} locks for 20 calls (counted); {THREADS} real threads get {LIMIT} tickets."
+        f"never too many and never too few in {schedules} schedules of two and three threads, {taken} locks for 20 "
+        f"calls (counted); {THREADS} real threads get {LIMIT} tickets."
     )
 
 
@@ -79,10 +79,7 @@ def _judge_alone(attempt: Callable, limit: int) -> None:
 
     def setup() -> object:
         answers.clear()
-        counter = attempt(limit)
-        if not callable(getattr(counter, "take", None)):
-            raise NotYet(f"return an object with a method take(); you return {type(counter).__name__}.")
-        return counter
+        return attempt(limit)
 
     def ask(counter: object) -> None:
         answers.extend(counter.take() for _ in expected)
@@ -94,20 +91,24 @@ def _judge_alone(attempt: Callable, limit: int) -> None:
 
 
 def _judge_two_counters(attempt: Callable) -> None:
-    def verdict(state: SimpleNamespace) -> str | bool:
-        return state.got == [True, True] or (
-            f"two counters with limit 1 each are asked once each and say {state.got}: they share something"
-        )
+    def setup() -> SimpleNamespace:
+        counters = [attempt(1), attempt(1)]
+        if not callable(getattr(counters[0], "take", None)):
+            raise NotYet(f"return an object with a method take(); you return {type(counters[0]).__name__}.")
+        return SimpleNamespace(counters=counters, got=[])
 
     def ask(state: SimpleNamespace) -> None:
-        state.got = [counter.take() for counter in state.counters]
+        state.got.extend(counter.take() for counter in state.counters)
 
-    explored(
-        lambda: SimpleNamespace(counters=[attempt(1), attempt(1)]), [ask], verdict, "one counter waits for another."
-    )
+    def verdict(state: SimpleNamespace) -> str | bool:
+        return state.got == [True, True] or (
+            f"two counters with limit 1, asked once each, say {state.got}. Both must say True: each has its own ticket"
+        )
+
+    explored(setup, [ask], verdict, "one counter alone waits for ever.")
 
 
-def _judge_together(attempt: Callable, limit: int, threads: int, calls: int) -> int:
+def _judge_together(attempt: Callable, limit: int, threads: int, calls: int, switches: int) -> int:
     def ask(state: SimpleNamespace) -> None:
         for _ in range(calls):
             state.got.append(state.counter.take())
@@ -122,6 +123,7 @@ def _judge_together(attempt: Callable, limit: int, threads: int, calls: int) -> 
         [ask] * threads,
         verdict,
         "threads wait for each other for ever.",
+        switches,
     )
 
 

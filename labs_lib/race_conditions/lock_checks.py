@@ -22,6 +22,8 @@ class Loads:
     def __init__(self, make_get: Callable, fails: bool = False) -> None:
         self.calls, self.fails, self.got = 0, fails, []
         self.get = make_get(self.load)
+        if not callable(self.get):
+            raise NotYet(f"return get, a function without arguments; you return {type(self.get).__name__}.")
         if self.calls:
             raise NotYet("the model is loaded before anybody asked for it. Load it in the first call of get().")
 
@@ -39,24 +41,58 @@ class Loads:
         return len({id(model) for model in self.got}) == 1 or "not all calls get the same model"
 
 
-def ask_for_model(loads: Loads) -> None:
+def ask(loads: Loads) -> None:
     loads.got.append(loads.get())
 
 
+def ask_thrice(loads: Loads) -> None:
+    for _ in range(3):
+        ask(loads)
+
+
+def ask_both(pair: tuple[Loads, Loads]) -> None:
+    for loads in pair:
+        ask(loads)
+
+
+def ask_again(loads: Loads) -> None:
+    try:
+        loads.get()
+    except OSError:
+        ask(loads)
+
+
+ALONE = "one thread alone waits for ever. Is a lock let go on every way out of get(), also when load() raises?"
+
+
 def check_lazy_loading(attempt: Callable) -> str:
-    _judge_one_request_at_a_time(attempt)
-    schedules = sum(
-        explored(
-            lambda: Loads(attempt),
-            [ask_for_model] * threads,
-            lambda loads, threads=threads: loads.problem(threads),
-            "threads wait for each other for ever.",
+    def fresh() -> Loads:
+        return Loads(attempt)
+
+    def failing() -> Loads:
+        return Loads(attempt, fails=True)
+
+    def apart(pair: tuple[Loads, Loads]) -> str | bool:
+        one, two = pair
+        return one.problem(1) is True is two.problem(1) or (
+            f"two loaders, asked once each, have loaded {one.calls} and {two.calls} times: they share what belongs to "
+            "each"
         )
-        for threads in (2, 3)
-    )
+
+    def mended(loads: Loads) -> str | bool:
+        return (loads.calls == 2 and [type(model) for model in loads.got] == [Model]) or (
+            f"load() raises in the first call and works in the second. It was called {loads.calls} times, and the "
+            f"requests got {loads.got}: the first must see the error, the next must try again"
+        )
+
+    explored(lambda: (fresh(), fresh()), [ask_both], apart, ALONE)
+    explored(fresh, [ask_thrice], lambda loads: loads.problem(3), ALONE)
+    waits = "threads wait for each other for ever."
+    schedules = explored(fresh, [ask] * 2, lambda loads: loads.problem(2), waits)
+    schedules += explored(fresh, [ask] * 3, lambda loads: loads.problem(3), waits, switches=1)
+    explored(failing, [ask_again], mended, ALONE)
     first, both = (
-        acquisitions(lambda: attempt(Model), lambda get, count=count: [get() for _ in range(count)])
-        for count in (1, 11)
+        acquisitions(fresh, lambda loads, count=count: [loads.get() for _ in range(count)]) for count in (1, 11)
     )
     if both > first:
         raise NotYet(
@@ -64,41 +100,9 @@ def check_lazy_loading(attempt: Callable) -> str:
             "who needs a lock to see it?"
         )
     return (
-        f"one load and one model in {schedules} schedules of two and three threads with up to 2 switches, and no lock "
-        "taken once it is there (counted)."
+        f"one load and one model in {schedules} schedules of two and three threads, and no lock taken once it is "
+        "there (counted)."
     )
-
-
-def _judge_one_request_at_a_time(attempt: Callable) -> None:
-    waits = "one thread alone waits for ever. Is a lock let go on every way out of get(), also when load() raises?"
-
-    def thrice(loads: Loads) -> None:
-        for _ in range(3):
-            ask_for_model(loads)
-
-    def again_after_a_failure(loads: Loads) -> None:
-        try:
-            loads.get()
-        except OSError:
-            ask_for_model(loads)
-
-    def of_two_models(pair: tuple[Loads, Loads]) -> None:
-        for loads in pair:
-            ask_for_model(loads)
-
-    def after_a_failure(loads: Loads) -> str | bool:
-        return (loads.calls == 2 and [type(model) for model in loads.got] == [Model]) or (
-            f"load() raises in the first call and works in the second; it was called {loads.calls} times, and the "
-            f"requests got {loads.got}. The first must see the error, the second try again"
-        )
-
-    def apart(pair: tuple[Loads, Loads]) -> str | bool:
-        one, two = pair
-        return one.problem(1) is True is two.problem(1) or "two models share what should belong to each"
-
-    explored(lambda: Loads(attempt), [thrice], lambda loads: loads.problem(3), waits)
-    explored(lambda: (Loads(attempt), Loads(attempt)), [of_two_models], apart, waits)
-    explored(lambda: Loads(attempt, fails=True), [again_after_a_failure], after_a_failure, waits)
 
 
 # --- 6.4 --------------------------------------------------------------------------------------------
@@ -114,82 +118,89 @@ class Pool:
 
 
 @dataclass
-class Pools:
-    """Some pools, what moves between them have answered, and what an auditor has missed."""
+class Books:
+    """What moves between some pools have answered, and what an auditor has missed."""
 
     pools: list[Pool]
     answers: list[object]
     missing: int = 0  # slots that were in no pool while the auditor held all locks
 
 
-def pools_with(*free: int) -> Callable[[], Pools]:
-    """A setup for pools with so many free slots.
+def pools_with(*free: int) -> tuple[list[Pool], Callable[[], Books]]:
+    """Pools with so many free slots, and the setup that fills them anew.
 
     The pools themselves are made once, so that who orders them by their address finds the same order in each
     schedule. They are numbered from above, so that nobody relies on the order in which they were made.
     """
     pools = [Pool(9 - i, slots, None) for i, slots in enumerate(free)]
 
-    def setup() -> Pools:
+    def setup() -> Books:
         for pool, slots in zip(pools, free, strict=True):
             pool.free, pool.lock = slots, threading.Lock()
-        return Pools(pools, [])
+        return Books(pools, [])
 
-    return setup
+    return pools, setup
+
+
+def moving(attempt: Callable, source: Pool, target: Pool, *counts: int) -> Callable[[Books], None]:
+    """A thread that moves so many slots, one move after the other."""
+
+    def run(books: Books, source: Pool = source, target: Pool = target) -> None:  # local names cost no step
+        for count in counts:
+            books.answers.append(attempt(source, target, count))
+
+    return run
+
+
+def audit(books: Books) -> None:
+    """Looks only while it holds both locks, and waits for neither: it can be part of no deadlock."""
+    one, two = books.pools
+    if one.lock.acquire(blocking=False):
+        if two.lock.acquire(blocking=False):
+            books.missing = sum(FREE) - one.free - two.free
+            two.lock.release()
+        one.lock.release()
+
+
+FREE = (5, 3)
+LOCKS_OF_A_MOVE = 2
 
 
 def check_move(attempt: Callable) -> str:
     _judge_single_moves(attempt)
-
-    def moving(*moves: tuple[int, int, int]) -> Callable[[Pools], None]:
-        def run(state: Pools) -> None:
-            for source, target, count in moves:
-                state.answers.append(attempt(state.pools[source], state.pools[target], count))
-
-        return run
-
-    def audit(state: Pools) -> None:
-        """Looks only while it holds both locks, and waits for neither: it can be part of no deadlock."""
-        one, two = state.pools
-        if one.lock.acquire(blocking=False):
-            if two.lock.acquire(blocking=False):
-                state.missing = 10 - one.free - two.free
-                two.lock.release()
-            one.lock.release()
-
-    def kept(total: int, granted: int) -> Callable[[Pools], str | bool]:
-        def verdict(state: Pools) -> str | bool:
-            if state.missing:
-                return f"whoever holds both locks finds {state.missing} slots in neither pool"
-            free = [pool.free for pool in state.pools]
-            if sum(free) != total or min(free) < 0:
-                return f"{total} slots in all have become {free}"
-            return sum(state.answers) == granted or f"{sum(state.answers)} moves are granted where {granted} must be"
-
-        return verdict
-
-    waits = "threads wait for each other for ever."
-    cases = (
-        ((5, 5), [moving((0, 1, 2)), moving((1, 0, 1))], 2),
-        ((5, 3), [moving((0, 1, 2), (0, 1, 1)), moving((1, 0, 1))], 3),
-        ((4, 4, 4), [moving((0, 1, 1)), moving((1, 2, 1)), moving((2, 0, 1))], 3),
-        ((10, 0), [moving((0, 1, 7)), moving((0, 1, 7))], 1),
-        ((5, 5), [moving((0, 1, 2)), audit], 1),
-    )
+    (one, two), setup = pools_with(*FREE)
+    there, back = moving(attempt, one, two, 2), moving(attempt, two, one, 1)
     schedules = sum(
-        explored(pools_with(*free), threads, kept(sum(free), granted), waits)
-        for free, threads, granted in cases
+        explored(setup, threads, lambda books, granted=granted: _kept(books, granted), WAIT, switches)
+        for threads, granted, switches in (
+            ([there, back], 2, 1),
+            ([moving(attempt, one, two, 2, 1), back], 3, 2),  # whoever orders the pools by what changes fails here
+            ([moving(attempt, one, two, 4), moving(attempt, one, two, 3)], 1, 1),
+            ([there, audit], 1, 1),
+        )
     )
-    taken = acquisitions(pools_with(5, 5), moving(*[(0, 1, 1)] * 5))
-    if taken > 10:
+    taken = acquisitions(setup, moving(attempt, two, one, *[0] * 5))
+    if taken > 5 * LOCKS_OF_A_MOVE:
         raise NotYet(
             f"it is right, but 5 moves take locks {taken} times. Two for each are enough; a further lock that all "
             "moves need lets only one of them run."
         )
     return (
-        f"no deadlock and no slot lost in {schedules} schedules of two and three moves with up to 2 switches; 5 moves "
-        f"take {taken} locks (counted)."
+        f"no deadlock and no slot lost in {schedules} schedules of up to three moves in two threads; 5 moves take "
+        f"{taken} locks (counted)."
     )
+
+
+WAIT = "threads wait for each other for ever."
+
+
+def _kept(books: Books, granted: int) -> str | bool:
+    if books.missing:
+        return f"whoever holds both locks finds {books.missing} slots in neither pool"
+    free = [pool.free for pool in books.pools]
+    if sum(free) != sum(FREE) or min(free) < 0:
+        return f"{sum(FREE)} slots in all have become {free}"
+    return sum(books.answers) == granted or f"{sum(books.answers)} moves are granted where {granted} must be"
 
 
 MOVES = (  # free slots, source, target, count, answer, free slots after it
@@ -203,17 +214,14 @@ MOVES = (  # free slots, source, target, count, answer, free slots after it
 
 def _judge_single_moves(attempt: Callable) -> None:
     for free, source, target, count, answer, after in MOVES:
+        pools, setup = pools_with(*free)
         what = f"with {list(free)} free slots, a move of {count} from pool {source} to pool {target}"
 
-        def twice(state: Pools, source: int = source, target: int = target, count: int = count) -> None:
-            state.answers.append(attempt(state.pools[source], state.pools[target], count))
-            state.before = [pool.free for pool in state.pools]
-            attempt(state.pools[source], state.pools[target], 100)  # a lock that was kept is noticed here
-
-        def verdict(state: Pools, what: str = what, answer: bool = answer, after: list[int] = after) -> str | bool:
-            now = [pool.free for pool in state.pools]
-            return (state.answers == [answer] and state.before == now == after) or (
-                f"{what} returns {state.answers[0]} and leaves {state.before}, not {answer} and {after}"
+        def verdict(books: Books, what: str = what, answer: bool = answer, after: list[int] = after) -> str | bool:
+            now = [pool.free for pool in books.pools]
+            return (books.answers[0] == answer and now == after) or (
+                f"{what} returns {books.answers[0]} and leaves {now}, not {answer} and {after}"
             )
 
-        explored(pools_with(*free), [twice], verdict, f"{what}, then another, waits for itself for ever.")
+        then_too_many = moving(attempt, pools[source], pools[target], count, 100)  # notices a lock that was kept
+        explored(setup, [then_too_many], verdict, f"{what}, then another, waits for itself for ever.")

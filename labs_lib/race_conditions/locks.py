@@ -11,10 +11,10 @@ import _thread
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import CellType, MethodType
+from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 from labs_lib.errors import LabError
@@ -106,13 +106,13 @@ def stand_ins(stage: Stage, functions: list[Callable[..., object]]) -> Iterator[
     globals or closures, are replaced too; yields the locks that stand in for the latter.
     """
     makers = _makers(stage)
-    locks: list[StageLock] = []
+    locks: dict[int, StageLock] = {}  # by the id of the lock that each stands in for, wherever that is named
     undo: list[Callable[[], None]] = []
 
     def stand_in(value: object) -> object:
         if isinstance(value, LOCK_TYPE | RLOCK_TYPE):
-            locks.append((StageLock if isinstance(value, LOCK_TYPE) else StageRLock)(stage))
-            return locks[-1]
+            make = StageLock if isinstance(value, LOCK_TYPE) else StageRLock
+            return locks.setdefault(id(value), make(stage))
         return next((new for old, new in makers if old is value), value)
 
     def replace(owner: object, name: str) -> None:
@@ -130,14 +130,14 @@ def stand_ins(stage: Stage, functions: list[Callable[..., object]]) -> Iterator[
         ):
             for name in names:
                 replace(owner, name)
-        for names, cells in map(_reach, functions):
+        for names, cells in _reach(functions):
             for name, old in list(names.items()):
                 if (new := stand_in(old)) is not old:
                     undo.append(partial(names.__setitem__, name, old))
                     names[name] = new
             for cell in cells:
                 replace(cell, "cell_contents")
-        yield locks
+        yield list(locks.values())
     finally:
         for step in reversed(undo):
             step()
@@ -171,14 +171,21 @@ def _makers(stage: Stage) -> list[tuple[object, Callable[..., object]]]:
     ]
 
 
-def _reach(function: Callable[..., object]) -> tuple[dict[str, object], list[CellType]]:
-    """The globals of a function, and the variables that it has from around it."""
-    while isinstance(function, partial | MethodType):
-        function = function.func if isinstance(function, partial) else function.__func__
-    if not hasattr(function, "__globals__"):
-        function = type(function).__call__
-    cells = [cell for cell in getattr(function, "__closure__", None) or () if _is_bound(cell)]
-    return getattr(function, "__globals__", {}), cells
+def _reach(functions: Iterable[Callable[..., object]]) -> Iterator[tuple[dict[str, object], list[CellType]]]:
+    """The globals of each function, and the variables that it has from around it; functions among these included."""
+    waiting, seen = list(functions), set()
+    while waiting:
+        function = waiting.pop()
+        while isinstance(function, partial | MethodType):
+            function = function.func if isinstance(function, partial) else function.__func__
+        if not hasattr(function, "__globals__"):
+            function = type(function).__call__
+        if id(function) in seen:
+            continue
+        seen.add(id(function))
+        cells = [cell for cell in getattr(function, "__closure__", None) or () if _is_bound(cell)]
+        waiting += [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, FunctionType | partial)]
+        yield getattr(function, "__globals__", {}), cells
 
 
 def _is_bound(cell: CellType) -> bool:

@@ -29,8 +29,9 @@ class Price:
 
     def __str__(self) -> str:
         return (
-            f"{self.remedy}, {self.threads} threads: {time_text(self.seconds)} a ticket, {factor(self.times)} times plain "
-            f"(measured; 95 % interval {factor(self.low)} to {factor(self.high)}, plain against plain within {self.floor:.2f})"
+            f"{self.remedy}, {self.threads} threads: {time_text(self.seconds)} a ticket, {factor(self.times)} times "
+            f"plain (measured; 95 % interval {factor(self.low)} to {factor(self.high)}; this machine cannot tell plain "
+            f"from plain within {100 * (self.floor - 1):.0f} %)"
         )
 
 

@@ -10,10 +10,12 @@ from collections.abc import Callable
 from labs_lib.exercises import NotYet
 from labs_lib.race_conditions.explorer import explore, replay
 
+PATIENCE_S = 60  # some hundred times what the exercises need: what is said to hold was run to its end
+
 
 def explored(setup: Callable, threads: list[Callable], invariant: Callable, waits: str, switches: int = 2) -> int:
     """The number of schedules run, all of which hold. NotYet with the shortest one that does not."""
-    report = explore(setup, threads, invariant, switches=switches)
+    report = explore(setup, threads, invariant, switches=switches, budget_s=PATIENCE_S)
     if report.verdict == "holds":
         return report.schedules
     if report.verdict == "deadlock":
