@@ -1,0 +1,5 @@
+"""Dataloader tuning."""
+
+from labs_lib.data_loading.events import Event
+from labs_lib.data_loading.photos import Decoded, Photos, Rows, write_photos
+from labs_lib.data_loading.simulate import Schedule, simulate
