@@ -101,7 +101,7 @@ def _label(step: Step) -> str:
         return f"{step.expression} = {step.value}" if step.value else f"write {step.expression}"
     if step.kind == "read" and step.value:
         return f"{step.expression} is {step.value}"
-    return step.expression
+    return f"{step.kind} {step.expression}" if step.kind in ("enter", "leave") else step.expression
 
 
 def _cut(text: str, inches: float) -> str:
