@@ -32,7 +32,7 @@ def timeline_picture(events: Sequence[Event], says: str, until: float | None = N
     end = (max(event.stop for event in events) if until is None else until) * scale
     lanes = sorted({event.who for event in events} - {CONSUMER}, key=lambda who: int(who.split()[1]))
     lanes.append(CONSUMER)
-    figure, axes = subplots(9, 1.5 + 0.42 * len(lanes))
+    figure, axes = subplots(9, 1.7 + 0.42 * len(lanes))
     for event in events:
         _, color, hatch = LOOKS[event.what]
         left, width = event.start * scale, (min(event.stop * scale, end) - event.start * scale)
@@ -56,5 +56,5 @@ def _legend(axes: object, kinds: list[str]) -> None:
         Patch(facecolor=color, hatch=hatch, edgecolor="white" if color != "#fbd5d8" else NEUTRAL, label=label)
         for label, color, hatch in looks.values()
     ]
-    axes.legend(handles=patches, frameon=False, ncols=min(7, len(patches)), loc="lower left", bbox_to_anchor=(0, 1),
+    axes.legend(handles=patches, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1),
                 fontsize=9, borderaxespad=0.1)  # fmt: skip
