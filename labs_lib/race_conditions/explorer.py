@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from labs_lib.errors import LabError
+from labs_lib.race_conditions.actors import Outcome
 from labs_lib.race_conditions.recorder import Recorder, Step
 from labs_lib.race_conditions.schedule import Schedule, letter
-from labs_lib.race_conditions.stage import Outcome, Stage
+from labs_lib.race_conditions.stage import Stage
 
 State = object
 WHERE = {
-    "visible": "before visible operations",
+    "visible": "before visible operations of your code",
     "interpreter": "where this interpreter offers its lock",
     "every": "before every bytecode",
 }
@@ -135,7 +136,8 @@ class Report:
         shortest = "No shorter one fails" if self.complete else "There may be a shorter one"
         return (
             f"{self.failure.problem[:1].upper()}{self.failure.problem[1:]}. The schedule: {self.schedule}, with "
-            f"{_counted(self.forced, 'forced switch', 'es')}. {shortest}: {covered} were run."
+            f"{_counted(self.forced, 'forced switch', 'es')}. {shortest}: run {'was' if self.schedules == 1 else 'were'} "
+            f"{covered}."
         )
 
 
@@ -166,7 +168,8 @@ def explore(
     case = Case(setup, list(threads), invariant)
     if switches < 0:
         raise LabError(f"switches={switches} is below 0.", "", "Give the largest number of forced switches to try.")
-    end = time.monotonic() + budget_s
+    clock = time.monotonic  # the stage replaces the name
+    end = clock() + budget_s
     levels = [deque[_Prefix]() for _ in range(switches + 1)]
     levels[0].append(_Prefix((), ()))
     tried, best = 0, None
@@ -179,7 +182,7 @@ def explore(
     with stage.open(setup, invariant):
         for forced, level in enumerate(levels):
             while level:
-                if tried and time.monotonic() > end:
+                if tried and clock() > end:
                     return report(switches, None if best is None else forced, complete=False)
                 director = _Search(level.popleft())
                 outcome, problem = _run(stage, case, director)

@@ -11,18 +11,19 @@ import _thread
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
-from types import CellType, FunctionType, MethodType
 from typing import TYPE_CHECKING
 
 from labs_lib.errors import LabError
+from labs_lib.race_conditions.reach import places
 
 if TYPE_CHECKING:
     from labs_lib.race_conditions.stage import Stage
 
 LOCK_TYPE, RLOCK_TYPE = type(threading.Lock()), type(threading.RLock())
+KEEPS_CONTENT = (threading.Condition, threading.Event, threading.Semaphore, threading.Barrier, queue.Queue)
 
 
 class StageLock:
@@ -102,8 +103,8 @@ class StageRLock(StageLock):
 def stand_ins(stage: Stage, functions: list[Callable[..., object]]) -> Iterator[list[StageLock]]:
     """Within the block the threads of the stage get its locks and its clock; all names are put back after it.
 
-    Names that the functions' modules have imported (`from threading import Lock`), and locks that stand in their
-    globals or closures, are replaced too; yields the locks that stand in for the latter.
+    Names that your modules have imported (`from threading import Lock`), and locks that were made before, are
+    replaced wherever the functions reach them; yields the locks that stand in for the latter.
     """
     makers = _makers(stage)
     locks: dict[int, StageLock] = {}  # by the id of the lock that each stands in for, wherever that is named
@@ -113,30 +114,30 @@ def stand_ins(stage: Stage, functions: list[Callable[..., object]]) -> Iterator[
         if isinstance(value, LOCK_TYPE | RLOCK_TYPE):
             make = StageLock if isinstance(value, LOCK_TYPE) else StageRLock
             return locks.setdefault(id(value), make(stage))
+        if isinstance(value, KEEPS_CONTENT):
+            raise LabError(
+                f"The program uses a {type(value).__name__} that setup() did not make.",
+                "It would keep what it holds from one schedule to the next.",
+                "Make it in setup(), as part of the state.",
+            )
         return next((new for old, new in makers if old is value), value)
 
-    def replace(owner: object, name: str) -> None:
-        old = getattr(owner, name)
+    def replace(old: object, put: Callable[[object], None]) -> None:
         if (new := stand_in(old)) is not old:
-            undo.append(partial(setattr, owner, name, old))
-            setattr(owner, name, new)
+            undo.append(partial(put, old))
+            put(new)
 
     try:
         for owner, names in (
-            (threading, ("Lock", "RLock", "_allocate_lock", "_time")),
+            (threading, ("Lock", "RLock", "_allocate_lock", "_time", "current_thread", "get_ident")),
             (threading.Thread, ("start",)),
-            (queue, ("time",)),
-            (time, ("sleep",)),
+            (queue, ("time", "SimpleQueue")),
+            (time, ("sleep", "monotonic", "perf_counter", "time")),
         ):
             for name in names:
-                replace(owner, name)
-        for names, cells in _reach(functions):
-            for name, old in list(names.items()):
-                if (new := stand_in(old)) is not old:
-                    undo.append(partial(names.__setitem__, name, old))
-                    names[name] = new
-            for cell in cells:
-                replace(cell, "cell_contents")
+                replace(getattr(owner, name), partial(setattr, owner, name))
+        for old, put in places(functions):
+            replace(old, put)
         yield list(locks.values())
     finally:
         for step in reversed(undo):
@@ -145,9 +146,7 @@ def stand_ins(stage: Stage, functions: list[Callable[..., object]]) -> Iterator[
 
 def _makers(stage: Stage) -> list[tuple[object, Callable[..., object]]]:
     """(the real thing, what stands in for it), which asks each time whether it is called from the stage."""
-    lock, rlock, sleep, clock, start = (
-        threading.Lock, threading.RLock, time.sleep, time.monotonic, threading.Thread.start,
-    )  # fmt: skip
+    start = threading.Thread.start
 
     def refuse(thread: threading.Thread) -> None:
         if stage.is_mine():
@@ -158,39 +157,20 @@ def _makers(stage: Stage) -> list[tuple[object, Callable[..., object]]]:
             )
         start(thread)
 
-    def make_lock() -> object:
-        return StageLock(stage) if stage.is_mine() else lock()
+    def on_stage(real: Callable[..., object], other: Callable[..., object]) -> tuple[object, Callable[..., object]]:
+        return real, lambda *args, **options: (other if stage.is_mine() else real)(*args, **options)
+
+    def now() -> float:
+        return stage.now
 
     return [
-        (lock, make_lock),
-        (threading._allocate_lock, make_lock),
-        (rlock, lambda: StageRLock(stage) if stage.is_mine() else rlock()),
-        (sleep, lambda seconds: stage.sleep(seconds) if stage.is_mine() else sleep(seconds)),
-        (threading._time, lambda: stage.now if stage.is_mine() else clock()),
         (start, refuse),
+        on_stage(threading.Lock, lambda: StageLock(stage)),
+        on_stage(threading.RLock, lambda: StageRLock(stage)),
+        on_stage(threading._allocate_lock, lambda: StageLock(stage)),
+        on_stage(threading.current_thread, stage.current_thread),
+        on_stage(threading.get_ident, stage.get_ident),
+        on_stage(queue.SimpleQueue, queue._PySimpleQueue),
+        on_stage(time.sleep, stage.sleep),
+        *(on_stage(clock, now) for clock in (time.monotonic, time.perf_counter, time.time)),
     ]
-
-
-def _reach(functions: Iterable[Callable[..., object]]) -> Iterator[tuple[dict[str, object], list[CellType]]]:
-    """The globals of each function, and the variables that it has from around it; functions among these included."""
-    waiting, seen = list(functions), set()
-    while waiting:
-        function = waiting.pop()
-        while isinstance(function, partial | MethodType):
-            function = function.func if isinstance(function, partial) else function.__func__
-        if not hasattr(function, "__globals__"):
-            function = type(function).__call__
-        if id(function) in seen:
-            continue
-        seen.add(id(function))
-        cells = [cell for cell in getattr(function, "__closure__", None) or () if _is_bound(cell)]
-        waiting += [cell.cell_contents for cell in cells if isinstance(cell.cell_contents, FunctionType | partial)]
-        yield getattr(function, "__globals__", {}), cells
-
-
-def _is_bound(cell: CellType) -> bool:
-    try:
-        cell.cell_contents  # noqa: B018
-    except ValueError:
-        return False
-    return True

@@ -8,76 +8,24 @@ Code of the standard library, of installed packages and of the stage itself runs
 from __future__ import annotations
 
 import _thread
-import sysconfig
+import ctypes
+import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from types import CodeType, FrameType
-from typing import Protocol
+from typing import NoReturn
 
 from labs_lib.errors import LabError
+from labs_lib.race_conditions.actors import Aborted, Actor, Director, Outcome, Watcher
 from labs_lib.race_conditions.locks import StageLock, stand_ins
-from labs_lib.race_conditions.schedule import Schedule, Segment, letter
+from labs_lib.race_conditions.schedule import letter
 from labs_lib.race_conditions.stepping import stepped, stepping
-from labs_lib.race_conditions.visible import Operation, check_points, operations
+from labs_lib.race_conditions.visible import Operation, check_points, is_yours, operations
 
 MOST_STEPS = 20_000  # of one run: beyond, it is taken to spin
 MOST_THREADS = 26
-PATIENCE_S = 10  # without a step, before the stage gives a thread up
-HERE = str(Path(__file__).resolve().parent)
-MACHINERY = ("explorer", "locks", "recorder", "schedule", "stage", "stepping", "visible")
-
-
-class Director(Protocol):
-    """Who goes on? The first option is the thread that goes on by itself; the costs are of choosing each one."""
-
-    def choose(self, options: list[int], costs: list[int], place: tuple[object, ...]) -> int: ...
-
-
-class Watcher(Protocol):
-    """Is told each step just before it happens, and when the thread has done it."""
-
-    def before(self, thread: int, frame: FrameType, operation: Operation) -> None: ...
-    def after(self, thread: int) -> None: ...
-
-
-class Aborted(BaseException):
-    """Raised in a thread whose run is over, to unwind it."""
-
-
-@dataclass
-class Actor:
-    """One thread on the stage."""
-
-    number: int
-    function: Callable[[object], object]
-    gate: object = field(default_factory=_thread.allocate_lock)  # closed while it is not its turn
-    started: bool = False  # it has come to its first point
-    done: bool = False
-    lock: StageLock | None = None  # that it waits for
-    deadline: float | None = None  # when that waiting ends
-    acquisitions: int = 0
-
-    @property
-    def ready(self) -> bool:
-        return not self.done and (self.lock is None or self.lock.holder is None)
-
-
-@dataclass
-class Outcome:
-    """How one run ended."""
-
-    problem: str = ""  # empty where all threads came to their end
-    kind: str = "ended"  # "ended", "deadlock" or "raises"
-    turns: list[list[int | None]] = field(default_factory=list)  # thread, steps done, 1 if it was stopped
-    steps: int = 0
-    acquisitions: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def schedule(self) -> Schedule:
-        """The turns, with a number of steps where a thread was stopped that could have gone on."""
-        return Schedule(tuple(Segment(thread, steps if stopped else None) for thread, steps, stopped in self.turns))
+MOST_UNWOUND = 100  # a thread that was told so often that the run is over, and goes on, is parked
+PATIENCE_S = 4  # without a step, before the stage gives a thread up
 
 
 class Stage:
@@ -88,8 +36,10 @@ class Stage:
         if not 1 <= len(threads) <= MOST_THREADS:
             raise LabError(f"{len(threads)} threads can't be explored.", "", f"Give 1 to {MOST_THREADS} functions.")
         self.functions, self.points = threads, points
-        self.home = _thread.get_ident()
+        self.home, self.home_thread = _thread.get_ident(), threading.current_thread()
+        self.faces = [threading.Thread(name=letter(number)) for number in range(len(threads))]  # never started
         self.actors: list[Actor] = []
+        self.now = 0.0  # seconds on the clock of the stage
         self.by_ident: dict[int, Actor] = {}
         self.locks: list[StageLock] = []  # in the place of those that stand in globals and closures
         self.tables: dict[int, tuple[CodeType, dict[int, Operation] | None]] = {}
@@ -102,44 +52,59 @@ class Stage:
 
     def run(self, state: object, director: Director, watcher: Watcher | None = None) -> Outcome:
         """One run from start to end. Raises LabError where a thread hangs or spins, or the director does."""
-        self.director, self.watcher, self.state = director, watcher, state
+        self.director, self.watcher, self.state, self.now = director, watcher, state, 0.0
         for lock in self.locks:
             lock.forget()
         self.actors = [Actor(number, function) for number, function in enumerate(self.functions)]
-        self.by_ident, self.outcome, self.now = {}, Outcome(), 0.0
+        self.by_ident, self.outcome = {}, Outcome()
         self.aborting, self.error = False, None
         self.over = _thread.allocate_lock()
         self.over.acquire()
-        for actor in self.actors:
-            actor.gate.acquire()
-            _thread.start_new_thread(self._perform, (actor,))
         try:
+            for actor in self.actors:
+                actor.gate.acquire()
+                _thread.start_new_thread(self._perform, (actor,))
             self._hand_to(self._next([actor.number for actor in self.actors], ("start",)))
-        except Aborted:
-            self.actors[0].gate.release()
-        try:
             self._await_end()
-        except BaseException:  # an impatient hand, too: the thread that runs unwinds at its next step
-            self.aborting = True
-            self.over.acquire(timeout=1)
-            raise
+        except BaseException as reason:  # also an impatient hand: no thread stays behind
+            self._clear()
+            if not isinstance(reason, Aborted):
+                raise
         if self.error is not None:
             raise self.error
         self.outcome.acquisitions = {letter(actor.number): actor.acquisitions for actor in self.actors}
         return self.outcome
 
     def _await_end(self) -> None:
-        seen = -1
+        seen = 0
         while not self.over.acquire(timeout=PATIENCE_S):
             if seen == self.outcome.steps:
                 running = letter(self.outcome.turns[-1][0])
                 raise LabError(
                     f"Thread {running} has done no step for {PATIENCE_S} s.",
-                    "It computes for long, or waits for what the explorer does not know: input, a SimpleQueue, a lock "
-                    "that was made before setup() ran.",
+                    "It computes for long, or waits for what the explorer does not know: input, a lock that was made "
+                    "before setup() ran.",
                     "Make locks in setup(), and leave out what is slow.",
                 )
             seen = self.outcome.steps
+
+    def _clear(self) -> None:
+        """Unwinds all threads: first one by one; then at once, since one may wait for a real lock of another.
+
+        A thread that computes without a step is interrupted too; one that waits inside of C code can't be.
+        """
+        self.aborting = True
+        if self.outcome.turns and self.over.acquire(timeout=0.5):
+            return
+        for actor in self.actors:
+            self._open(actor)
+        for ident in list(self.by_ident):
+            ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Aborted))
+        self.over.acquire(timeout=1)
+
+    def _open(self, actor: Actor) -> None:
+        with suppress(RuntimeError):  # it is open already
+            actor.gate.release()
 
     # --- what the threads on the stage do ---------------------------------------------------------------
 
@@ -158,17 +123,19 @@ class Stage:
                 self._end("raises", f"{letter(actor.number)} raised {_told(error)}")
             if self.watcher is not None:
                 self.watcher.after(actor.number)
-        actor.done = True
+        self._leave(actor)
+
+    def _leave(self, actor: Actor) -> None:
+        actor.done, actor.frame = True, None
         self.by_ident.pop(_thread.get_ident(), None)
         if all(other.done for other in self.actors):
-            self.over.release()
-        elif self.aborting:  # unwind one after the other
-            next(other for other in self.actors if not other.done).gate.release()
-        else:
-            try:
-                self._hand_over(("end", actor.number))
-            except Aborted:
-                next(other for other in self.actors if not other.done).gate.release()
+            with suppress(RuntimeError):
+                self.over.release()
+            return
+        with suppress(Aborted):
+            if not self.aborting:
+                return self._hand_over(("end", actor.number))
+        self._open(next(other for other in self.actors if not other.done))  # they unwind one after the other
 
     def step(self, frame: FrameType, offset: int) -> None:
         """The calling thread is about to execute a bytecode. It may be told to let others go first."""
@@ -179,9 +146,12 @@ class Stage:
         if not operation.reaches_data(frame):
             return
         if self.aborting:
-            raise Aborted
+            self._unwind(actor)
         if self.watcher is not None:
             self.watcher.after(actor.number)
+        back, actor.frame = actor.frame not in (None, frame), frame
+        if operation.behind_call and back and self.points == "interpreter":
+            return  # the call was one of a Python function, and the lock is offered at its entry, not at its end
         if actor.started:  # before its first step it has only just been chosen
             options = [actor.number, *(other.number for other in self.actors if other.ready and other is not actor)]
             place = (actor.number, operation.code.co_name, operation.offset)
@@ -228,10 +198,12 @@ class Stage:
                 waiting = [letter(actor.number) for actor in self.actors if not actor.done]
                 self._end("deadlock", f"{' and '.join(waiting)} wait{'s' * (len(waiting) == 1)} for ever")
                 raise Aborted
-            first = min(timed, key=lambda actor: actor.deadline)
-            self.now, first.lock = max(self.now, first.deadline), None
-            ready = [first]
-        self._hand_to(self._next([actor.number for actor in ready], place))
+            self.now = max(self.now, min(actor.deadline for actor in timed))
+            ready = [actor for actor in timed if actor.deadline <= self.now]
+        chosen = self._next([actor.number for actor in ready], place)
+        if not self.actors[chosen].ready:
+            self.actors[chosen].lock = None  # its time is up
+        self._hand_to(chosen)
 
     def _hand_to(self, number: int) -> None:
         self.outcome.turns.append([number, 0, False])
@@ -241,6 +213,20 @@ class Stage:
         actor.gate.acquire()
         if self.aborting:
             raise Aborted
+
+    def _unwind(self, actor: Actor) -> NoReturn:
+        actor.unwound += 1
+        if actor.unwound > MOST_UNWOUND:
+            self._abort(
+                LabError(
+                    f"Thread {letter(actor.number)} goes on after the run is over.",
+                    "An `except:` in a loop catches everything, also what ends a thread.",
+                    "Write `except Exception:`.",
+                )
+            )
+            self._leave(actor)
+            actor.gate.acquire()  # for ever: nothing else stops it
+        raise Aborted
 
     def _end(self, kind: str, problem: str) -> None:
         """The run is over, for a reason."""
@@ -257,6 +243,15 @@ class Stage:
         ident = _thread.get_ident()
         return ident == self.home or ident in self.by_ident
 
+    def current_thread(self) -> threading.Thread:
+        """Threads of the stage have the same name and the same number in each run."""
+        actor = self.by_ident.get(_thread.get_ident())
+        return self.home_thread if actor is None else self.faces[actor.number]
+
+    def get_ident(self) -> int:
+        actor = self.by_ident.get(_thread.get_ident())
+        return _thread.get_ident() if actor is None else actor.number + 1
+
     def count_acquisition(self) -> None:
         actor = self.by_ident.get(_thread.get_ident())
         if actor is not None:
@@ -272,7 +267,7 @@ class Stage:
                 "Look at the state without taking its locks.",
             )
         if self.aborting:
-            raise Aborted
+            self._unwind(actor)
         actor.lock, actor.deadline = lock, self.now + timeout if timeout >= 0 else None
         self._hand_over(("wait", actor.number))
         self._wait_at_gate(actor)
@@ -289,17 +284,6 @@ class Stage:
         others = [other.number for other in self.actors if other.ready and other is not actor]
         self._hand_to(self._next([*others, actor.number], ("sleep", actor.number), [0] * len(others) + [bool(others)]))
         self._wait_at_gate(actor)
-
-
-def is_yours(code: CodeType) -> bool:
-    """Whether a function is stepped through: not one of the standard library, of a package or of the stage."""
-    file = code.co_filename
-    if file.startswith(HERE):
-        return Path(file).stem not in MACHINERY
-    return not file.startswith(("<frozen", *(sysconfig.get_paths()[name] for name in LIBRARIES)))
-
-
-LIBRARIES = ("stdlib", "platstdlib", "purelib", "platlib")
 
 
 def _told(error: BaseException) -> str:

@@ -12,8 +12,11 @@ from __future__ import annotations
 import dis
 import linecache
 import sys
+import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
 from types import BuiltinFunctionType, CodeType, FrameType, FunctionType, ModuleType
 
 from labs_lib.errors import LabError
@@ -44,6 +47,23 @@ ARGUMENTS = {  # what loads local arguments of a call
 GLOBAL_READS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 CONSTANTS = (FunctionType, BuiltinFunctionType, ModuleType, type)  # a name bound to one of these is not data
 POINTS = ("visible", "interpreter", "every")
+OFFERS_BEHIND = ("RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX")  # besides jumps backwards
+LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
+HERE = Path(__file__).resolve().parent
+MACHINERY = ("actors", "explorer", "locks", "reach", "recorder", "schedule", "stage", "stepping", "visible")
+
+
+@cache
+def _is_your_file(file: str) -> bool:
+    path = Path(file)
+    if path.parent == HERE:
+        return path.stem not in MACHINERY
+    return not (file.startswith(("<frozen", *LIBRARIES)) or {"site-packages", "dist-packages"} & set(path.parts))
+
+
+def is_yours(code: CodeType) -> bool:
+    """Whether a function is stepped through: not one of the standard library, of a package or of the explorer."""
+    return _is_your_file(code.co_filename)
 
 
 @dataclass(frozen=True)
@@ -57,6 +77,7 @@ class Operation:
     variable: str  # the name that it reads or writes, if any
     line: int
     columns: tuple[int, int] | None  # of its expression in the line, in bytes; None where it has none of its own
+    behind_call: bool  # the bytecode before it is a call
 
     @property
     def source(self) -> str:
@@ -98,7 +119,8 @@ def operations(code: CodeType, points: str) -> dict[int, Operation]:
             if kind == "call" and _leaves_a_block(instruction, earlier):
                 kind = "leave"
             lookup = _lookup(kind, earlier) if points == "visible" else None
-            found[offset if lookup not in found else lookup] = _operation(code, instruction, offset, kind)
+            behind_call = bool(earlier) and earlier[-1][1].opname in CALLS
+            found[offset if lookup not in found else lookup] = _operation(code, instruction, offset, kind, behind_call)
         earlier.append((offset, instruction))
     return found
 
@@ -118,7 +140,7 @@ def _lookup(kind: str, earlier: list[tuple[int, dis.Instruction]]) -> int | None
 
     Nobody rebinds a method or a lock, so to look it up and to use it is one step.
     """
-    if kind == "enter":
+    if kind == "enter" and earlier[-1][1].opname in READS:  # a call before it is a step of its own
         return earlier[-1][0]
     for offset, instruction in reversed(earlier) if kind == "call" else ():
         if instruction.opname == "LOAD_METHOD" or (instruction.opname == "LOAD_ATTR" and METHOD_FLAG & instruction.arg):
@@ -136,12 +158,14 @@ def _leaves_a_block(instruction: dis.Instruction, earlier: list[tuple[int, dis.I
     )
 
 
-def _operation(code: CodeType, instruction: dis.Instruction, offset: int, kind: str) -> Operation:
+def _operation(
+    code: CodeType, instruction: dis.Instruction, offset: int, kind: str, behind_call: bool
+) -> Operation:
     position = instruction.positions
     one_line = position.lineno == position.end_lineno and position.col_offset is not None
     columns = (position.col_offset, position.end_col_offset) if one_line else None
     variable = instruction.argval if isinstance(instruction.argval, str) else ""
-    return Operation(code, offset, instruction.opname, kind, variable, position.lineno, columns)
+    return Operation(code, offset, instruction.opname, kind, variable, position.lineno, columns, behind_call)
 
 
 def check_points(points: str) -> None:
@@ -163,6 +187,6 @@ def _is_point(instruction: dis.Instruction, earlier: list[tuple[int, dis.Instruc
     if points == "interpreter":
         # CHECK_EVAL_BREAKER in CPython's ceval.c: at RESUME, at backward jumps, and behind calls. A thread is
         # stopped before an instruction, so "behind" is before the next one.
-        behind = bool(earlier) and earlier[-1][1].opname in (*CALLS, "BEFORE_WITH", "RESUME")
+        behind = bool(earlier) and earlier[-1][1].opname in OFFERS_BEHIND
         return behind or ("JUMP_BACKWARD" in name and "NO_INTERRUPT" not in name)
     return points == "every" or name in KINDS
