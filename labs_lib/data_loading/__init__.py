@@ -2,6 +2,7 @@
 
 from labs_lib.data_loading.diagnose import BOTTLENECKS, Diagnosis, diagnose
 from labs_lib.data_loading.events import Event
+from labs_lib.data_loading.panels import model_panel
 from labs_lib.data_loading.photos import Decoded, Photos, Rows, write_photos
 from labs_lib.data_loading.pictures import timeline_picture
 from labs_lib.data_loading.planted import PLANTED

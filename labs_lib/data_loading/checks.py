@@ -232,7 +232,7 @@ def check_collate(attempt: Callable) -> str:
             "pixels pass through lists of numbers."
         )
     timing = time_pair(lambda: _through_lists(items), lambda: attempt(items), budget_s=0.3)
-    if timing.low < FASTER:
+    if timing.ratio < FASTER:
         raise NotYet(
             f"right, but only {timing.ratio:.1f} times as fast as the starter (measured). Somewhere pixels still become "
             "Python numbers."
