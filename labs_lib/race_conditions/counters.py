@@ -14,6 +14,8 @@ from itertools import islice
 from types import SimpleNamespace
 from typing import Protocol
 
+from labs_lib.race_conditions.explorer import Case, replay
+
 
 class Counter(Protocol):
     """What all of them can do. Made by `Class(limit)`."""
@@ -152,6 +154,17 @@ def lost_updates(update: Callable[[SimpleNamespace], object], threads: int = 4, 
 
     run_threads([work] * threads)
     return threads * calls - counter.value
+
+
+def locks_taken(make: type[Counter], tickets: int) -> int:
+    """Locks that one thread, and the owner where there is one, take for so many tickets, counted in a replay."""
+
+    def ask(counter: Counter) -> None:
+        for _ in range(tickets):
+            counter.take()
+
+    threads = [ask, lambda counter: counter.serve(tickets)] if make is Owned else [ask]
+    return sum(replay(Case(lambda: make(tickets), threads, lambda counter: True), "A").acquisitions.values())
 
 
 def handed_out(counter: Counter, threads: int = 4) -> int:
