@@ -92,7 +92,7 @@ def diagnose(loader: DataLoader, step: Callable[[object], object] = no_step) -> 
     if savings[second] > CLOSE * savings[first]:
         evidence += [f"Close behind: {second}. {_evidence(second, found, line)}", _saved(second, savings, epoch)]
     if first == STORAGE and not RUN_QUEUE.exists():
-        evidence.append("This system doesn't say how long a thread waits for a core; on a busy machine that counts here.")
+        evidence.append("This system doesn't tell waiting for a core from sleeping: a busy machine counts here.")
     return Diagnosis(first, savings, evidence, ADVICE[first], found, line)
 
 

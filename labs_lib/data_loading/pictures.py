@@ -1,11 +1,15 @@
-"""The pictures of lab 04: who does what when."""
+"""The pictures of lab 04: who does what when, and which settings are faster."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from labs_lib.data_loading.events import CONSUMER, Event
 from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, render, subplots
+
+if TYPE_CHECKING:
+    from labs_lib.data_loading.tune import Tuning
 
 # One look for each kind of event; measured and modelled timelines share them. Waiting is light, working is strong.
 LOOKS = {
@@ -58,3 +62,27 @@ def _legend(axes: object, kinds: list[str]) -> None:
     ]
     axes.legend(handles=patches, frameon=False, ncols=4, loc="lower left", bbox_to_anchor=(0, 1),
                 fontsize=9, borderaxespad=0.1)  # fmt: skip
+
+
+def tuning_picture(tuning: Tuning) -> Picture:
+    """How many times as fast as the default each setting is, with the interval of those in the final rounds."""
+    rows = tuning.standings
+    figure, axes = subplots(9, 1.0 + 0.32 * len(rows))
+    widest = max(min(one.ratio.high, 3 * one.ratio.median) for one in rows)
+    for row, one in enumerate(rows):
+        ratio = one.ratio
+        color = OPTIMISED["color"] if one.setting == tuning.best else NEUTRAL
+        axes.plot(ratio.median, row, "o" if one.final else "x", color=color, ms=7)
+        end = ratio.median
+        if one.final and one.setting != tuning.default:
+            end = min(ratio.high, widest)
+            axes.plot([ratio.low, end], [row, row], color=color, lw=4, alpha=0.5, solid_capstyle="butt")
+        remark = ", best" if one.setting == tuning.best else ", as good" if one.indistinguishable else ""
+        axes.annotate(f"{ratio.median:.2f}x{remark}", (end, row), (8, 0), textcoords="offset points", va="center",
+                      fontsize=9, annotation_clip=False)  # fmt: skip
+    axes.axvline(1, color=NEUTRAL, lw=1)
+    axes.set_yticks(range(len(rows)), [str(one.setting) for one in rows])
+    axes.set_ylim(len(rows) - 0.4, -0.6)
+    axes.set_xlim(0, 1.25 * widest)
+    axes.set_xlabel("times as fast as the default (measured; crosses: screened out)")
+    return render(figure, str(tuning))
