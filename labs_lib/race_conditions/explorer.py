@@ -136,8 +136,7 @@ class Report:
         shortest = "No shorter one fails" if self.complete else "There may be a shorter one"
         return (
             f"{self.failure.problem[:1].upper()}{self.failure.problem[1:]}. The schedule: {self.schedule}, with "
-            f"{_counted(self.forced, 'forced switch', 'es')}. {shortest}: run {'was' if self.schedules == 1 else 'were'} "
-            f"{covered}."
+            f"{_counted(self.forced, 'forced switch', 'es')}. {shortest}; run: {covered}."
         )
 
 
@@ -322,7 +321,7 @@ def _judged(outcome: Outcome, case: Case, state: State) -> tuple[str, str]:
     try:
         found = case.invariant(state)
     except AssertionError as error:
-        return "broken", str(error) or "an assert of the invariant fails"
+        return "broken", str(error).partition("\n")[0] or "an assert of the invariant fails"
     if isinstance(found, str) and found:
         return "broken", found
     return ("broken", "the invariant does not hold") if found is not None and not found else ("ok", "")
