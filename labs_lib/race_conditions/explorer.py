@@ -170,11 +170,13 @@ def explore(
     clock = time.monotonic  # the stage replaces the name
     end = clock() + budget_s
     levels = [deque[_Prefix]() for _ in range(switches + 1)]
-    levels[0].append(_Prefix((), ()))
-    tried, best = 0, None
+    levels[0].append(_Prefix((), 0))
+    tried, best, told = 0, None, ""
 
     def report(bound: int, forced: int | None, complete: bool = True) -> Report:
         failure = None if best is None else replay(case, best.schedule, points)
+        if failure is not None and failure.problem != told:
+            raise _not_determined()
         return Report(failure, tried, bound, forced, complete, points, len(case.threads), budget_s)
 
     stage = Stage(case.threads, points)
@@ -187,7 +189,7 @@ def explore(
                 outcome, problem = _run(stage, case, director)
                 tried += 1
                 if problem and (best is None or _length(outcome) < _length(best)):
-                    best = outcome
+                    best, told = outcome, problem
                 for alternative, cost in director.alternatives():
                     if forced + cost <= switches:
                         levels[forced + cost].append(alternative)
@@ -223,42 +225,38 @@ def steps(function: Callable[[State], object], state: State, points: str = "visi
 
 @dataclass(frozen=True)
 class _Prefix:
-    """The first choices of a schedule, and where the last one was made."""
+    """The first choices of a schedule, and what all places passed on the way hash to."""
 
     choices: tuple[int, ...]
-    place: tuple[object, ...]
+    way: int
 
 
 class _Search:
     """Follows a prefix, then lets each thread run on, and notes what else could have been chosen."""
 
     def __init__(self, prefix: _Prefix) -> None:
-        self.prefix, self.choices = prefix, []
-        self.open: list[tuple[int, int, int, tuple[object, ...]]] = []  # choices before, option, its cost, place
+        self.prefix, self.choices, self.way = prefix, [], 0
+        self.open: list[tuple[int, int, int, int]] = []  # choices before, option, its cost, way
 
     def choose(self, options: list[int], costs: list[int], place: tuple[object, ...]) -> int:
+        self.way = hash((self.way, place, *options))
         if len(options) == 1:
             return options[0]
         made = len(self.choices)
         if made < len(self.prefix.choices):
             chosen = self.prefix.choices[made]
             last = made == len(self.prefix.choices) - 1
-            if chosen not in options or (last and place != self.prefix.place):
-                raise LabError(
-                    "The same schedule led to another place the second time.",
-                    "The functions do not depend on the state alone: random numbers, the time, the order of a set, or "
-                    "a global that setup() does not reset.",
-                    "Make all that they use in setup(), with fixed seeds.",
-                )
+            if chosen not in options or (last and self.way != self.prefix.way):
+                raise _not_determined()
         else:
             chosen = options[0]
-            self.open += [(made, *choice, place) for choice in zip(options[1:], costs[1:], strict=True)]
+            self.open += [(made, *choice, self.way) for choice in zip(options[1:], costs[1:], strict=True)]
         self.choices.append(chosen)
         return chosen
 
     def alternatives(self) -> list[tuple[_Prefix, int]]:
         """(prefix, what it costs beyond this run)."""
-        return [(_Prefix((*self.choices[:made], option), place), cost) for made, option, cost, place in self.open]
+        return [(_Prefix((*self.choices[:made], option), way), cost) for made, option, cost, way in self.open]
 
 
 class _Script:
@@ -306,6 +304,15 @@ class _Script:
             raise LabError(
                 f"The schedule goes on with {left[0]}, but all threads have ended.", "", "Leave the rest out."
             )
+
+
+def _not_determined() -> LabError:
+    return LabError(
+        "The same schedule led to something else the second time.",
+        "The functions do not depend on the state alone: random numbers, the order of a set, or a global that setup() "
+        "does not reset.",
+        "Make all that they use in setup(), with fixed seeds.",
+    )
 
 
 def _run(stage: Stage, case: Case, director: _Search) -> tuple[Outcome, str]:
