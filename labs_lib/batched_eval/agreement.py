@@ -8,6 +8,8 @@ import torch
 
 from labs_lib.errors import LabError
 
+ROUNDING = 32 * torch.finfo(torch.float32).eps  # of the largest logit: what sums in another order differ by
+
 
 @dataclass(frozen=True)
 class Agreement:
@@ -15,7 +17,7 @@ class Agreement:
 
     samples: int
     changed: tuple[int, ...]  # samples whose prediction differs
-    near_ties: int  # of these: the two best logits were closer than the logits differ, so rounding decides
+    near_ties: int  # of these: the logits differ by no more than rounding does, so the two best were as close as that
     largest: float  # difference of logits
     relative: float  # the same over the largest logit
 
@@ -40,12 +42,15 @@ class Agreement:
 def agreement(expected: torch.Tensor, actual: torch.Tensor) -> Agreement:
     """Compares logits (n, classes). A prediction is the first largest logit.
 
-    A change counts as a near-tie where the margin between the expected prediction and the new one is at most twice
-    the largest difference in that row: each of the two logits may have moved by that much.
+    A prediction changes only where the margin between the old and the new one is at most twice what the logits of
+    that row moved. So a change counts as a near-tie where they moved by no more than rounding: 32 machine epsilons
+    of float32, times the largest logit of all.
 
-    >>> one = torch.tensor([[1.0, 1.0001], [3.0, 0.0]])
-    >>> print(agreement(one, one + torch.tensor([[0.001, 0.0], [0.0, 0.0]])))
-    1 of 2 predictions differ, 1 of them near-ties that rounding decides; logits within 3.3e-04 of the largest
+    >>> one = torch.tensor([[1.0, 1 + 2**-20], [3.0, 0.0]])
+    >>> print(agreement(one, one + torch.tensor([[2**-19, 0.0], [0.0, 0.0]])))
+    1 of 2 predictions differ, 1 of them near-ties that rounding decides; logits within 6.4e-07 of the largest
+    >>> agreement(one, one.flip(1)).explained
+    False
 
     Raises LabError where the shapes differ.
     """
@@ -53,20 +58,19 @@ def agreement(expected: torch.Tensor, actual: torch.Tensor) -> Agreement:
         raise LabError(
             f"Logits of shape {tuple(expected.shape)} and {tuple(actual.shape)} can't be compared.",
             "Two evaluations of the same samples give the same shape (samples, classes).",
-            "Is the last batch missing?",
+            "Look for a last batch that is left out.",
         )
     a, b = expected.detach().cpu().double(), actual.detach().cpu().double()
     difference = (a - b).abs()
     moved = difference.amax(1) if len(a) else a.new_zeros(0)
     before, after = a.argmax(1), b.argmax(1)
     changed = (before != after).nonzero().flatten()
-    margins = a[changed, before[changed]] - a[changed, after[changed]]
     largest = float(moved.max()) if len(a) else 0.0
     scale = float(a.abs().max()) if len(a) else 0.0
     return Agreement(
         samples=len(a),
         changed=tuple(changed.tolist()),
-        near_ties=int((margins <= 2 * moved[changed]).sum()),
+        near_ties=int((moved[changed] <= ROUNDING * scale).sum()),
         largest=largest,
         relative=largest / scale if scale else largest,
     )

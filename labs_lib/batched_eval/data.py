@@ -39,11 +39,15 @@ def digits(seed: int = 0) -> Digits:
     images = torch.from_numpy((found.images[order, None] / 16).astype(np.float32))
     labels = torch.from_numpy(found.target[order].astype(np.int64))
     split = len(labels) - TESTED
-    return Digits(images[:split], labels[:split], images[split:], labels[split:])
+    return Digits(images[:split], labels[:split], images[split:].clone(), labels[split:].clone())
 
 
-def enlarged(images: torch.Tensor, size: int) -> torch.Tensor:
-    """Digits (n, 1, 8, 8) as colour images (n, 3, size, size), float32: input for a network made for photographs."""
+def large_images(n: int, size: int = 64, seed: int = 0) -> torch.Tensor:
+    """The first `n` held-back digits enlarged to colour images: float32 (n, 3, size, size), at most 397.
+
+    For networks made for photographs: unlike noise, they do not all get the same prediction.
+    """
+    images = digits(seed).test_images[:n]
     return F.interpolate(images, size=(size, size), mode="bilinear").expand(-1, 3, -1, -1).contiguous()
 
 
@@ -61,10 +65,10 @@ def sentences(n: int, seed: int = 0, spread: float = 0.8) -> list[np.ndarray]:
     return [generator.integers(1, VOCABULARY, length) for length in lengths]
 
 
-def padded(rows: Sequence[np.ndarray]) -> torch.Tensor:
+def pad(rows: Sequence[np.ndarray]) -> torch.Tensor:
     """Sentences as one batch: int64 (n, length of the longest), filled up with the id 0.
 
-    >>> padded([np.array([5, 6, 7]), np.array([8])]).tolist()
+    >>> pad([np.array([5, 6, 7]), np.array([8])]).tolist()
     [[5, 6, 7], [8, 0, 0]]
     """
     batch = np.full((len(rows), max(map(len, rows))), PADDING, np.int64)

@@ -42,9 +42,18 @@ def batches_of(order: Sequence[int], batch_size: int) -> list[np.ndarray]:
     [[0, 1], [2, 3], [4]]
     """
     if batch_size < 1:
-        raise LabError(f"A batch size of {batch_size} can't be used.", "A batch has at least one row.", "Give 1 or more.")
+        raise LabError(f"A batch size of {batch_size} can't be used.", "It has at least one row.", "Give 1 or more.")
     order = np.asarray(order, np.int64)
     return [order[start : start + batch_size] for start in range(0, len(order), batch_size)]
+
+
+def in_order(rows: int, batch_size: int) -> list[np.ndarray]:
+    """Batches of rows as they come: index arrays (int64).
+
+    >>> [rows.tolist() for rows in in_order(3, 2)]
+    [[0, 1], [2]]
+    """
+    return batches_of(range(rows), batch_size)
 
 
 def bucketed(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
@@ -58,10 +67,10 @@ def bucketed(lengths: Sequence[int], batch_size: int) -> list[np.ndarray]:
     return batches_of(np.argsort(-np.asarray(lengths), kind="stable"), batch_size)
 
 
-def padding(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> Padding:
+def count_padding(lengths: Sequence[int], batches: Sequence[Sequence[int]]) -> Padding:
     """Counts what the batches compute: `lengths` (tokens of each row) and index arrays, one for each batch.
 
-    >>> print(padding([3, 90, 4, 80], [[0, 1], [2, 3]]))
+    >>> print(count_padding([3, 90, 4, 80], [[0, 1], [2, 3]]))
     2 batches compute 340 tokens for 177 real ones: 47.9% is padding.
 
     Raises LabError unless each row is in exactly one batch, and has a token.
@@ -86,4 +95,4 @@ def pad_batches(lengths: Sequence[int], batch_size: int, order: Sequence[int] | 
     >>> pad_batches([3, 90, 4, 80], 2).computed, pad_batches([3, 90, 4, 80], 2, order=[0, 2, 1, 3]).computed
     (340, 188)
     """
-    return padding(lengths, batches_of(range(len(lengths)) if order is None else order, batch_size))
+    return count_padding(lengths, batches_of(range(len(lengths)) if order is None else order, batch_size))

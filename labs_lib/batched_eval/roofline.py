@@ -1,0 +1,133 @@
+"""How far from the limit? FLOPs and bytes of a model, counted, against what this machine can do, measured.
+
+The roofline (Williams, Waterman and Patterson, 2009): a computation of F floating-point operations that moves B
+bytes to and from memory takes at least max(F / peak, B / bandwidth). Peak is what a large matrix product reaches
+here, bandwidth what copying a large array reaches, both with as many threads as the model is given. B is the traffic
+that no cache and no fusing can spare: each tensor that was there before is read once, each answer written once.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from time import perf_counter
+
+import torch
+
+from labs_lib.dispatch import Watch, tensors
+from labs_lib.machine import pinned_threads, synchronize
+from labs_lib.units import time_text
+
+SIZE = 1024  # of the matrices: 12 MiB in all, far more work than overhead
+COPIED = 64 * 2**20  # bytes: more than the caches of one core hold
+ROUNDS = 7
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What this machine reaches with so many threads, measured: the best of some rounds."""
+
+    flops: float  # a second, float32
+    bandwidth: float  # bytes a second, read and written
+    threads: int
+
+    @property
+    def ridge(self) -> float:
+        """FLOPs for each byte above which computing, not memory, is the limit."""
+        return self.flops / self.bandwidth
+
+
+@dataclass(frozen=True)
+class Roofline:
+    """A computation under the roof."""
+
+    flops: int  # counted; only products and convolutions have a formula
+    bytes_moved: int  # counted: inputs and weights read once, answers written once
+    seconds: float  # measured, the best of some rounds
+    limits: Limits
+
+    @property
+    def intensity(self) -> float:
+        """FLOPs for each byte."""
+        return self.flops / self.bytes_moved
+
+    @property
+    def least_seconds(self) -> float:
+        """Modelled: max(FLOPs / peak, bytes / bandwidth)."""
+        return max(self.flops / self.limits.flops, self.bytes_moved / self.limits.bandwidth)
+
+    @property
+    def share(self) -> float:
+        """Of the roof, the part that is reached. Above 1 only where all the data was in a cache before."""
+        return self.least_seconds / self.seconds
+
+    @property
+    def limit(self) -> str:
+        return "computing" if self.intensity > self.limits.ridge else "memory"
+
+    def __str__(self) -> str:
+        return (
+            f"{time_text(self.seconds)} measured; the roof allows {time_text(self.least_seconds)} (modelled: "
+            f"{self.flops:,} FLOPs and {self.bytes_moved:,} bytes counted; {self.limits.flops / 1e9:.0f} GFLOP/s and "
+            f"{self.limits.bandwidth / 1e9:.1f} GB/s measured; the limit is {self.limit}). {self.share:.0%} of it is "
+            "reached."
+        )
+
+
+@cache
+def limits(threads: int = 1, device: str = "cpu") -> Limits:
+    """Measures this machine, once in a process: about half a second."""
+    a, b = torch.ones(SIZE, SIZE, device=device), torch.ones(SIZE, SIZE, device=device)
+    source, target = (torch.ones(COPIED // 4, device=device) for _ in range(2))
+    with pinned_threads(threads), torch.inference_mode():
+        product = _best(lambda: torch.mm(a, b))
+        copy = _best(lambda: target.copy_(source))
+    return Limits(2 * SIZE**3 / product, 2 * COPIED / copy, threads)
+
+
+def roofline(run: Callable[[], object], threads: int = 1, device: str = "cpu") -> Roofline:
+    """Counts one call of `run()`, measures it, and places it under this machine's roof.
+
+    >>> x = torch.ones(64, 64)
+    >>> found = roofline(lambda: torch.mm(x, x))
+    >>> found.flops, found.bytes_moved
+    (524288, 32768)
+    """
+    with torch.inference_mode():
+        run()
+        with _Traffic() as traffic:
+            written = {tensor.untyped_storage() for tensor in tensors(run())}
+        moved = sum(storage.nbytes() for storage in traffic.read | written)
+        with pinned_threads(threads):
+            seconds = _best(run)
+    return Roofline(traffic.flops, moved, seconds, limits(threads, device))
+
+
+def _best(run: Callable[[], object]) -> float:
+    """The fastest of some calls: what the machine can do when it is left alone."""
+    run()
+    taken = []
+    for _ in range(ROUNDS):
+        synchronize()
+        start = perf_counter()
+        run()
+        synchronize()
+        taken.append(perf_counter() - start)
+    return min(taken)
+
+
+class _Traffic(Watch):
+    """The storages that are read and that no operator has made."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.read: set[torch.UntypedStorage] = set()
+        self.made: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
+
+    def before(self, operator, operands):
+        self.read.update({tensor.untyped_storage() for tensor in operands}.difference(self.made))
+
+    def after(self, operator, operands, results):
+        self.made.update({tensor.untyped_storage() for tensor in results} - self.read)
