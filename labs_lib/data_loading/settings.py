@@ -104,8 +104,10 @@ class Epochs:
         for batch in batches:
             self.step(batch)
         synchronize()
-        steady = time.perf_counter() - start - started
-        return steady / self.limit + started / self.total
+        seconds = time.perf_counter() - start
+        if setting.persistent:  # workers are there; what iter(loader) takes then is part of loading
+            started = 0.0
+        return (seconds - started) / self.limit + started / self.total
 
     def drop(self, setting: Setting) -> None:
         """Ends the workers of a setting that is out of the race."""

@@ -1,0 +1,113 @@
+"""The race on planted times: it never recommends what is slower. Then real, small searches."""
+
+import random
+import warnings
+
+import pytest
+
+from labs_lib.data_loading import Photos, Rows, Setting, tune, write_photos
+from labs_lib.data_loading.planted import RemoteStream
+from labs_lib.data_loading.race import MARGIN, race
+from labs_lib.data_loading.settings import candidates
+from labs_lib.errors import LabError
+
+
+class Planted:
+    """Settings with known times, measured with noise on a clock of their own; `noise` is a standard deviation."""
+
+    def __init__(self, times, noise, seed, burst=0.0):
+        self.times, self.noise, self.burst, self.now = times, noise, burst, 0.0
+        self.rng = random.Random(seed)
+
+    def measure(self, setting):
+        seconds = self.times[setting] * self.rng.lognormvariate(0, self.noise)
+        if self.rng.random() < self.burst:
+            seconds *= 5  # a neighbour
+        self.now += seconds
+        return seconds
+
+    def race(self, budget=30.0):
+        names = list(self.times)
+        return race(names[0], names[1:], self.measure, lambda: self.now, budget)
+
+
+@pytest.mark.parametrize("noise", [0.02, 0.2, 0.6])
+def test_never_slower_than_the_default(noise):
+    """Nothing is better than the default; of 300 searches hardly one may think so, and none that it is slower."""
+    wrong = 0
+    for seed in range(300):
+        slower = {f"setting {n}": 0.1 * factor for n, factor in enumerate((1.0, 1.0, 1.0, 1.02, 1.2, 1.5, 3, 0.995))}
+        best, _ = Planted({"default": 0.1, **slower}, noise, seed, burst=0.1).race()
+        wrong += best != "default"
+        assert best not in [name for name, seconds in slower.items() if seconds > 0.11]
+    assert wrong <= 12
+
+
+def test_a_winner_is_found():
+    for seed in range(50):
+        times = {"default": 0.1, "a": 0.1, "b": 0.03, "c": 0.2, "d": 0.031, "e": 0.3, "f": 0.09}
+        best, standings = Planted(times, 0.1, seed).race()
+        assert best in ("b", "d")
+        other = next(one for one in standings if one.setting == {"b": "d", "d": "b"}[best])
+        assert other.indistinguishable or other.ratio.median < standings[1].ratio.median
+        assert standings[0].setting == "default"
+        assert not standings[0].indistinguishable
+        found = next(one for one in standings if one.setting == best)
+        assert MARGIN < found.ratio.low < 3.4 < found.ratio.high * 1.2
+
+
+def test_a_tiny_budget_still_gives_an_interval():
+    planted = Planted({"default": 1.0, "a": 0.3, "b": 0.5, "c": 2.0}, 0.05, 0)
+    best, standings = planted.race(budget=0.1)
+    assert best == "a"
+    assert standings[1].rounds >= 7
+    assert standings[1].ratio.low > 2
+
+
+def test_nothing_to_compare_with():
+    best, standings = Planted({"default": 1.0}, 0.1, 0).race()
+    assert best == "default"
+    assert len(standings) == 1
+
+
+def test_candidates():
+    found = candidates((32, 64), predecodable=True, gpu=False)
+    assert found[0] == Setting()
+    assert len(set(found)) == len(found)
+    assert any(setting.predecoded for setting in found)
+    assert not any(setting.pinned for setting in found)
+    assert any(setting.pinned for setting in candidates((32,), False, gpu=True))
+    for setting in found:
+        assert ("prefetch_factor" in setting.arguments()) == (setting.workers > 0)
+
+
+@pytest.mark.timing
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_pixels_beat_jpeg_files():
+    photos = Photos(write_photos(count=64, size=(300, 300)), size=64)
+    found = tune(photos, budget_s=3, batches=(8,))
+    assert found.best.predecoded
+    assert found.changes
+    assert found.standing.ratio.low > MARGIN
+    assert str(found.best) in str(found)
+    assert "predecoded" in found._repr_html_()
+    assert found.picture().png
+    assert found.as_dict()["best"]["predecoded"]
+
+
+@pytest.mark.timing
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_tiny_rows_want_no_workers():
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)  # more workers than cores are tried on purpose: no warning is left
+        found = tune(Rows(1500, 8), budget_s=3, batches=(100,))
+    assert found.best == found.default
+    assert not found.changes
+    assert "Stay with" in str(found)
+
+
+def test_what_cannot_be_tuned():
+    with pytest.raises(LabError, match="iterable"):
+        tune(RemoteStream(5, 0.0))
+    with pytest.raises(LabError, match="Nothing to measure"):
+        tune(Rows(5, 2), budget_s=0)
