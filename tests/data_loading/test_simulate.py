@@ -30,10 +30,10 @@ def test_prefetch_bounds_what_is_made_ahead():
 
 def test_a_core_for_each():
     """Two workers that compute beside a step that does: three want a core, and two are there."""
-    many = simulate(batches=8, cpu=4, step=4, workers=2, cores=3)
-    few = simulate(batches=8, cpu=4, step=4, workers=2, cores=2)
-    assert many.epoch == 4 + 8 * 4
-    assert few.epoch > many.epoch
+    many = simulate(batches=8, cpu=8, step=4, workers=2, cores=3)
+    few = simulate(batches=8, cpu=8, step=4, workers=2, cores=2)
+    assert many.epoch == 8 + 8 * 4
+    assert few.epoch >= 8 * (8 + 4) / 2  # the work of all batches on two cores
     for cores in (1, 2, 3):
         schedule = simulate(batches=9, wait=1, cpu=3, step=2, workers=4, cores=cores)
         busy = Counter(
