@@ -11,7 +11,7 @@ from labs_lib.errors import LabError
 from labs_lib.exercises import NotYet
 from labs_lib.race_conditions.counters import handed_out
 from labs_lib.race_conditions.explorer import replay
-from labs_lib.race_conditions.trials import acquisitions, explored
+from labs_lib.race_conditions.trials import acquisitions, alone, explored
 
 LIMIT, THREADS = 100_000, 4
 PATIENCE_S = 20  # some hundred times what handing out the tickets takes
@@ -87,7 +87,7 @@ def _judge_alone(attempt: Callable, limit: int) -> None:
     def verdict(counter: object) -> str | bool:
         return answers == expected or f"with limit {limit}, one thread alone is told {answers}, not {expected}"
 
-    explored(setup, [ask], verdict, "one thread alone waits for ever. Is a lock let go on every way out of take()?")
+    alone(setup, ask, verdict, "one thread alone waits for ever. Is a lock let go on every way out of take()?")
 
 
 def _judge_two_counters(attempt: Callable) -> None:
@@ -105,7 +105,7 @@ def _judge_two_counters(attempt: Callable) -> None:
             f"two counters with limit 1, asked once each, say {state.got}. Both must say True: each has its own ticket"
         )
 
-    explored(setup, [ask], verdict, "one counter alone waits for ever.")
+    alone(setup, ask, verdict, "one counter alone waits for ever.")
 
 
 def _judge_together(attempt: Callable, limit: int, threads: int, calls: int, switches: int) -> int:
@@ -130,9 +130,12 @@ def _judge_together(attempt: Callable, limit: int, threads: int, calls: int, swi
 def _sold_by_real_threads(counter: object) -> int:
     """In a thread of its own: a counter that sleeps or waits must not keep the notebook waiting."""
     sold: list[int] = []
-    thread = threading.Thread(target=lambda: sold.append(handed_out(counter, THREADS)), daemon=True)
+    over = threading.Event()
+    asked = SimpleNamespace(take=lambda: not over.is_set() and counter.take())
+    thread = threading.Thread(target=lambda: sold.append(handed_out(asked, THREADS)), daemon=True)
     thread.start()
     thread.join(PATIENCE_S)
+    over.set()
     if not sold:
         raise NotYet(
             f"{LIMIT} tickets were not handed out by real threads in {PATIENCE_S} s. What does take() wait for?"

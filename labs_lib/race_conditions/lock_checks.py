@@ -7,7 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from labs_lib.exercises import NotYet
-from labs_lib.race_conditions.trials import acquisitions, explored
+from labs_lib.race_conditions.trials import acquisitions, alone, explored
 
 # --- 6.3 --------------------------------------------------------------------------------------------
 
@@ -85,12 +85,12 @@ def check_lazy_loading(attempt: Callable) -> str:
             f"requests got {loads.got}: the first must see the error, the next must try again"
         )
 
-    explored(lambda: (fresh(), fresh()), [ask_both], apart, ALONE)
-    explored(fresh, [ask_thrice], lambda loads: loads.problem(3), ALONE)
+    alone(lambda: (fresh(), fresh()), ask_both, apart, ALONE)
+    alone(fresh, ask_thrice, lambda loads: loads.problem(3), ALONE)
     waits = "threads wait for each other for ever."
     schedules = explored(fresh, [ask] * 2, lambda loads: loads.problem(2), waits)
     schedules += explored(fresh, [ask] * 3, lambda loads: loads.problem(3), waits, switches=1)
-    explored(failing, [ask_again], mended, ALONE)
+    alone(failing, ask_again, mended, ALONE)
     first, both = (
         acquisitions(fresh, lambda loads, count=count: [loads.get() for _ in range(count)]) for count in (1, 11)
     )
@@ -224,4 +224,4 @@ def _judge_single_moves(attempt: Callable) -> None:
             )
 
         then_too_many = moving(attempt, pools[source], pools[target], count, 100)  # notices a lock that was kept
-        explored(setup, [then_too_many], verdict, f"{what}, then another, waits for itself for ever.")
+        alone(setup, then_too_many, verdict, f"{what}, then another, waits for itself for ever.")

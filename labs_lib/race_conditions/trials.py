@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from labs_lib.errors import LabError
 from labs_lib.exercises import NotYet
 from labs_lib.race_conditions.explorer import explore, replay
 
@@ -15,13 +16,22 @@ PATIENCE_S = 60  # some hundred times what the exercises need: what is said to h
 
 def explored(setup: Callable, threads: list[Callable], invariant: Callable, waits: str, switches: int = 2) -> int:
     """The number of schedules run, all of which hold. NotYet with the shortest one that does not."""
-    report = explore(setup, threads, invariant, switches=switches, budget_s=PATIENCE_S)
-    if report.verdict == "holds":
-        return report.schedules
+    try:
+        report = explore(setup, threads, invariant, switches=switches, budget_s=PATIENCE_S)
+    except LabError as error:  # such as a state that outlives a run
+        raise NotYet(" ".join(error.sentences)) from error
     if report.verdict == "deadlock":
-        raise NotYet(waits if len(threads) == 1 else f"in the schedule {report.schedule} {waits}")
-    where = "" if len(threads) == 1 else f" in the schedule {report.schedule}"
-    raise NotYet(f"{report.failure.problem}{where}.")
+        raise NotYet(f"in the schedule {report.schedule} {waits}")
+    if report.failure:
+        raise NotYet(f"{report.failure.problem} in the schedule {report.schedule}.")
+    return report.schedules
+
+
+def alone(setup: Callable, thread: Callable, invariant: Callable, waits: str) -> None:
+    """NotYet where one thread alone does not end, or ends with something wrong."""
+    run = replay((setup, [thread], invariant), "A")
+    if not run.ok:
+        raise NotYet(waits if run.kind == "deadlock" else f"{run.problem}.")
 
 
 def acquisitions(setup: Callable, thread: Callable) -> int:
