@@ -8,4 +8,5 @@ from labs_lib.batched_eval.models import digits_cnn, drawn, resnet18, text_encod
 from labs_lib.batched_eval.padding import Padding, batches_of, bucketed, count_padding, in_order, pad_batches
 from labs_lib.batched_eval.panels import padding_panel
 from labs_lib.batched_eval.pictures import batch_picture, ladder_picture
+from labs_lib.batched_eval.precision import no_bfloat16
 from labs_lib.batched_eval.roofline import Limits, Roofline, limits, roofline

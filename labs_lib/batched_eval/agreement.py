@@ -29,7 +29,7 @@ class Agreement:
     @property
     def share(self) -> float:
         """Of the predictions, the part that is the same."""
-        return 1 - len(self.changed) / self.samples if self.samples else 1.0
+        return (self.samples - len(self.changed)) / self.samples if self.samples else 1.0
 
     def __str__(self) -> str:
         bits = "bit for bit" if self.largest == 0 else f"logits within {self.relative:.1e} of the largest"

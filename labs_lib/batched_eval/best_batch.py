@@ -19,7 +19,7 @@ from labs_lib.timing import Interval, median_interval
 from labs_lib.units import size_text, time_text
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64, 128, 256)
-BUDGET_S = {"ci": 3.0, "lab": 10.0, "gpu": 10.0}
+BUDGET_S = {"ci": 1.5, "lab": 10.0, "gpu": 10.0}
 NEAR = 0.95  # of the best throughput: from the smallest batch that reaches it on, more batch buys next to nothing
 ROUNDS = 7  # fewer than 6 give no 95 % interval
 SAMPLE_S = 0.002  # a sample repeats a short call this long
@@ -151,7 +151,7 @@ def best_batch(
     error ends the search at that size: what it held is given back, and the sizes below stay measured. On a CPU, where
     the system may kill a process that takes too much, a size that would by the one before (in proportion) need more
     memory than is available is not tried. Sizes are timed in turns, so that a machine that slows down slows all of
-    them, in `budget_s` seconds (10; 3 under LABS_PRESET=ci): sizes for which 7 turns do not fit are left out.
+    them, in `budget_s` seconds (10; 1.5 under LABS_PRESET=ci): sizes for which 7 turns do not fit are left out.
 
     >>> found = best_batch(torch.nn.Linear(512, 512), torch.ones(512), batches=(1, 4), budget_s=0.1)
     >>> [point.peak for point in found.points], found.model_bytes
@@ -189,6 +189,7 @@ def _counted(
         if points:
             factor = batch / points[-1].batch
             if ROUNDS * (turn + factor * last) > budget_s:
+                points.append(Point(batch, None, None, f"{ROUNDS} turns do not fit into {budget_s:g} s (modelled)"))
                 break
             if sample.device.type == "cpu" and factor * points[-1].peak > hardware.memory()[1]:
                 points.append(Point(batch, None, None, "more than the memory available (modelled)"))

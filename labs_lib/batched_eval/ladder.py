@@ -17,7 +17,7 @@ from labs_lib.machine import preset
 from labs_lib.timing import Timing, time_pair
 from labs_lib.units import time_text
 
-BUDGET_S = {"ci": 0.7, "lab": 2.0, "gpu": 2.0}
+BUDGET_S = {"ci": 0.5, "lab": 2.0, "gpu": 2.0}
 TOLERATED = 0.95  # of the predictions the same, at a rung that gives up precision
 READS = "_local_scalar_dense"  # the operator behind .item(), float(), int() and `if` on a tensor
 
@@ -29,6 +29,7 @@ class Rung:
     name: str
     run: Callable[[], torch.Tensor]
     exact: bool = True  # every prediction must be the same, near-ties apart; else, with fewer bits, TOLERATED of them
+    missing: str = ""  # why it is not run here
 
 
 @dataclass(frozen=True)
@@ -76,6 +77,7 @@ class Ladder:
 
     steps: tuple[Step, ...]
     samples: int
+    missing: tuple[Rung, ...] = ()  # not run here
 
     @property
     def best(self) -> Step:
@@ -86,7 +88,8 @@ class Ladder:
         return next(step for step in self.steps if step.rung.name == name)
 
     def as_dict(self) -> dict[str, object]:
-        return {"samples": self.samples, "steps": [step.as_dict() for step in self.steps]}
+        return {"samples": self.samples, "steps": [step.as_dict() for step in self.steps],
+                "missing": {rung.name: rung.missing for rung in self.missing}}  # fmt: skip
 
     def rows(self) -> list[tuple[str, ...]]:
         """Name, operators, reads, saved, time for a sample, ratio with interval, gain, predictions."""
@@ -103,6 +106,11 @@ class Ladder:
             for place, step in enumerate(self.steps)
         ]
 
+    @property
+    def notes(self) -> list[str]:
+        """What the columns are, and what was not run here, with the reason."""
+        return [NOTE, *(f"Not here: {rung.name}. {rung.missing}." for rung in self.missing)]
+
     def __str__(self) -> str:
         table = [HEAD, *self.rows()]
         widths = [max(len(row[column]) for row in table) for column in range(len(HEAD))]
@@ -110,7 +118,7 @@ class Ladder:
             "  ".join(cell.ljust(width) if not place else cell.rjust(width)
                       for place, (cell, width) in enumerate(zip(row, widths, strict=True)))
             for row in table
-        ) + f"\n{NOTE}"  # fmt: skip
+        ) + "\n" + "\n".join(self.notes)  # fmt: skip
 
     __repr__ = __str__
 
@@ -119,7 +127,8 @@ class Ladder:
         body = "".join(
             "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in self.rows()
         )
-        return f"<table><tr>{head}</tr>{body}</table><p>{NOTE}</p>"
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        return f"<table><tr>{head}</tr>{body}</table>{notes}"
 
 
 HEAD = (
@@ -135,7 +144,7 @@ def ladder(rungs: Sequence[Rung], budget_s: float | None = None, threads: int = 
     """Runs each rung against the first and against the one before, interleaved, `budget_s` seconds each.
 
     Answers come first: each is compared with the first rung's, prediction by prediction. See `labs_lib.timing` for
-    the method; 2 seconds by default, 0.7 under LABS_PRESET=ci.
+    the method; 2 seconds by default, 0.5 under LABS_PRESET=ci. Rungs that say why they are missing are not run.
 
     >>> one = Rung("one", lambda: torch.eye(3))
     >>> print(ladder([one, Rung("two", lambda: torch.eye(3) * 2)], budget_s=0.01).steps[1].agreement)
@@ -144,6 +153,7 @@ def ladder(rungs: Sequence[Rung], budget_s: float | None = None, threads: int = 
     from tqdm.auto import tqdm
 
     budget_s = BUDGET_S[preset()] if budget_s is None else budget_s
+    missing, rungs = [rung for rung in rungs if rung.missing], [rung for rung in rungs if not rung.missing]
     first, before, steps = rungs[0], rungs[0], []
     seen = sys.stderr.isatty() or "ipykernel" in sys.modules  # else it would fill a log
     expected = first.run()
@@ -154,7 +164,7 @@ def ladder(rungs: Sequence[Rung], budget_s: float | None = None, threads: int = 
         gain = timing if before is first else time_pair(before.run, rung.run, budget_s=budget_s, threads=threads)
         steps.append(Step(rung, found, counts, timing, gain))
         before = rung
-    return Ladder(tuple(steps), len(expected))
+    return Ladder(tuple(steps), len(expected), tuple(missing))
 
 
 def count(run: Callable[[], torch.Tensor]) -> Counts:

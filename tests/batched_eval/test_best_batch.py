@@ -1,0 +1,166 @@
+"""best_batch: counted memory, the knee, budgets, and what running out of memory leaves behind."""
+
+import json
+import weakref
+
+import pytest
+import torch
+
+from labs_lib import batched_eval as ev
+from labs_lib.batched_eval.best_batch import Point
+from labs_lib.cli import main
+from labs_lib.errors import LabError
+from labs_lib.timing import Interval
+
+SAMPLE = torch.ones(1024)  # 4 KiB
+
+
+class Doubling(torch.nn.Module):
+    """Allocates one batch; runs out of memory, as a GPU would, above `limit` samples."""
+
+    def __init__(self, limit=10**9, error=None):
+        super().__init__()
+        self.limit, self.error, self.scraps = limit, error or torch.OutOfMemoryError("CUDA out of memory"), []
+
+    def forward(self, x):
+        held = x * 2
+        self.scraps.append(weakref.ref(held))
+        if len(x) > self.limit:
+            raise self.error
+        return held
+
+
+def measured(*throughputs, budget=None):
+    points = [Point(2**i, 1024 * 2**i, Interval(2**i / t, 2**i / t, 2**i / t)) for i, t in enumerate(throughputs)]
+    return ev.BestBatch(tuple(points), 0, budget, 1)
+
+
+def test_memory_is_counted_the_batch_and_its_answer():
+    found = ev.best_batch(Doubling(), SAMPLE, batches=(1, 4, 16), budget_s=0.4)
+    assert [point.peak for point in found.points] == [2 * 4096 * batch for batch in (1, 4, 16)]
+    assert found.model_bytes == 0
+
+
+def test_the_knee_is_the_smallest_batch_near_the_best():
+    found = measured(100, 400, 960, 1000, 990)
+    assert (found.knee.batch, found.best.batch, found.largest.batch) == (4, 8, 16)
+    assert "Evaluate with a batch of 4: 960 samples a second, 9.6 times what a batch of 1 reaches" in found.sentence
+
+
+def test_a_batch_above_the_budget_is_not_timed():
+    found = ev.best_batch(Doubling(), SAMPLE, memory_budget=40_000, batches=(1, 4, 16, 64), budget_s=0.4)
+    assert found.largest.batch == 4
+    assert [point.why for point in found.points] == ["", "", "more than 39.1 KiB"]
+    assert "the largest within 39.1 KiB is 4" in str(found)
+    assert ev.batch_picture(found).says == found.sentence
+
+
+@pytest.mark.parametrize(
+    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("you tried: not enough memory")]
+)
+def test_out_of_memory_ends_the_search_and_leaves_nothing_behind(error):
+    model = Doubling(limit=4, error=error)
+    found = ev.best_batch(model, SAMPLE, batches=(1, 4, 16, 64), budget_s=0.4)
+    assert found.largest.batch == 4
+    assert found.points[-1].why == "out of memory"
+    error.__traceback__ = None  # the test itself holds the error, and with it the frames
+    assert all(scrap() is None for scrap in model.scraps)
+    assert len(model(_batch(4))) == 4  # the process still works
+
+
+def _batch(size):
+    return SAMPLE.repeat(size, 1)
+
+
+def test_any_other_error_is_the_model_s_own():
+    with pytest.raises(RuntimeError, match="shape"):
+        ev.best_batch(Doubling(limit=0, error=RuntimeError("shape")), SAMPLE, budget_s=0.4)
+
+
+def test_nothing_fits():
+    with pytest.raises(LabError, match="Not even a batch of 1 fits: more than"):
+        ev.best_batch(Doubling(), SAMPLE, memory_budget=100, budget_s=0.4)
+    with pytest.raises(LabError, match="Not even a batch of 1 fits: out of memory"):
+        ev.best_batch(Doubling(limit=0), SAMPLE, budget_s=0.4)
+
+
+def test_what_would_take_more_memory_than_there_is_is_not_tried(monkeypatch):
+    monkeypatch.setattr("labs_lib.hardware.memory", lambda: (100_000, 20_000))
+    model = Doubling()
+    found = ev.best_batch(model, SAMPLE, batches=(1, 2, 4, 8), budget_s=0.4)
+    assert [point.batch for point in found.timed] == [1, 2]
+    assert found.points[-1].why == "more than the memory available (modelled)"
+
+
+def test_sizes_that_take_too_long_are_left_out():
+    found = ev.best_batch(Doubling(), SAMPLE, batches=(1, 2**16), budget_s=0.001)
+    assert [point.batch for point in found.timed] == [1]
+    assert "7 turns do not fit" in found.points[-1].why
+
+
+@pytest.mark.parametrize("batches", [(), (0, 1), (4, 1), (1, 1)])
+def test_batches_must_grow(batches):
+    with pytest.raises(LabError, match="do not grow"):
+        ev.best_batch(Doubling(), SAMPLE, batches=batches)
+
+
+def test_a_budget_below_zero_is_refused():
+    with pytest.raises(LabError, match="below 0"):
+        ev.best_batch(Doubling(), SAMPLE, memory_budget=-1)
+
+
+def test_flops_and_least_traffic_are_counted():
+    weight, x = torch.ones(64, 128), torch.ones(32, 64)
+    found = ev.roofline(lambda: torch.relu((x @ weight)[:, :10]))
+    assert found.flops == 2 * 32 * 64 * 128
+    assert found.bytes_moved == 4 * (64 * 128 + 32 * 64 + 32 * 10)
+
+
+def test_the_roof_is_the_slower_of_the_two():
+    limits = ev.Limits(flops=1e9, bandwidth=1e9, threads=1)
+    assert limits.ridge == 1
+    computing = ev.Roofline(10**9, 10**6, 2.0, limits)
+    assert (computing.limit, computing.least_seconds, computing.share) == ("computing", 1.0, 0.5)
+    memory = ev.Roofline(10**6, 10**9, 4.0, limits)
+    assert (memory.limit, memory.least_seconds, memory.share) == ("memory", 1.0, 0.25)
+    assert "25% of it is reached" in str(memory)
+
+
+@pytest.fixture
+def my_models(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "my_batched.py").write_text(
+        "import torch\n"
+        "def linear(): return torch.nn.Linear(8, 2)\n"
+        "def words(): return torch.nn.Embedding(10, 16)\n"
+    )
+
+
+def test_the_command_in_text_and_json(my_models, capsys):
+    assert main(["best-batch", "my_batched:linear", "--input", "8", "--budget", "0.4"]) == 0
+    assert capsys.readouterr().out.startswith("Evaluate with a batch of")
+    command = ["best-batch", "my_batched:words", "--input", "8:int64", "--memory-budget", "16KiB", "--budget", "0.4"]
+    assert main([*command, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["largest_that_fits"] == 16  # 1 KiB of answer each; token ids below 1 KiB in all are not counted
+    assert found["points"][-1]["why_not"] == "more than 16.0 KiB"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["my_batched:linear", "--input", "9"], "failed with a batch of 9: RuntimeError"),
+        (["my_batched:words", "--input", "9"], "failed with a batch of 9"),
+        (["my_batched:linear", "--input", "9000000000000x8"], "failed with a batch of"),
+        (["my_batched:linear", "--input", "8", "--memory-budget", "lots"], "no size such as"),
+        (["my_batched:linear", "--input", "8", "--threads", "0"], "no whole number"),
+        (["my_batched:linear", "--input", "8by8"], "is no shape"),
+        (["my_batched:none", "--input", "8"], "has no none"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(my_models, arguments, message, capsys):
+    assert main(["best-batch", *arguments]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.count("\n") == 1
