@@ -153,7 +153,7 @@ def check_choose(attempt: Callable) -> str:
     for _ in range(DRAWN):
         pipeline = random_pipeline(random.Random())
         _judge_choice(attempt, pipeline, str(pipeline))
-    return f"within 10 % of the shortest epoch, by the virtual clock, for {len(PLANTED)} planted loaders and {DRAWN} random."
+    return f"within 10 % of the shortest epoch for {len(PLANTED)} planted loaders and {DRAWN} random ones (modelled)."
 
 
 def random_pipeline(rng: random.Random) -> Pipeline:
@@ -190,6 +190,6 @@ def _judge_choice(attempt: Callable, pipeline: Pipeline, about: str) -> None:
         )
     if workers > enough + SPARE:
         raise NotYet(
-            f"{about}: {workers} workers, and {enough} are enough (modelled): cores and consumer can take no more. Each "
-            "one costs memory and start-up."
+            f"{about}: {workers} workers, and {enough} are enough (modelled): cores and consumer can take no more. "
+            "Each one costs memory and start-up."
         )
