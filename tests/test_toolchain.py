@@ -25,12 +25,18 @@ def test_prepare_gives_the_process_a_cache_of_its_own(cache):
 
 
 def test_a_cold_cache_is_empty_and_the_one_before_comes_back_also_after_an_error(cache):
-    with pytest.raises(ZeroDivisionError), toolchain.cold_cache():
-        inside = os.environ[toolchain.CACHE]
-        assert os.listdir(inside) == []
-        raise ZeroDivisionError
+    seen = []
+
+    def compile_and_fail():
+        with toolchain.cold_cache():
+            seen.append(os.environ[toolchain.CACHE])
+            assert os.listdir(seen[0]) == []
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        compile_and_fail()
     assert os.environ[toolchain.CACHE] == cache
-    assert not os.path.exists(inside)
+    assert not os.path.exists(seen[0])
 
 
 def test_a_cold_cache_where_none_was_set_leaves_none(monkeypatch):

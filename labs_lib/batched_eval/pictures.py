@@ -19,8 +19,7 @@ def ladder_picture(ladder: Ladder) -> Picture:
         low, high = max(timing.low, LEFT), min(timing.high, 3 * ratio)
         if row:
             axes.plot([low, high], [row, row], color="black", lw=1.5)
-        axes.annotate(f"{ratio:.1f}x", (max(ratio, high if row else ratio), row), (5, 0),
-                      textcoords="offset points", va="center", fontsize=9)  # fmt: skip
+        axes.annotate(f"{ratio:.1f}x", (ratio, row), (4, 5), textcoords="offset points", fontsize=9)
     axes.set_xscale("log")
     edge = 2 * max(2.0, *(step.timing.ratio for step in ladder.steps))
     axes.set_xlim(LEFT, edge)
