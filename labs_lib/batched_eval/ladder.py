@@ -98,7 +98,7 @@ class Ladder:
                 step.rung.name,
                 *(_count(value) for value in (step.counts.operators, step.counts.reads, step.counts.saved)),
                 time_text(step.timing.optimised_seconds / self.samples),
-                f"{step.timing.ratio:.2f}x ({step.timing.low:.2f} to {step.timing.high:.2f})" if place else "1",
+                f"{step.timing.ratio:.2f}x ({_interval(step.timing)})" if place else "1",
                 f"{step.gain.ratio:.2f}x{'' if step.gain.verdict != 'indistinguishable' else ' (~)'}" if place else "",
                 f"{step.agreement.samples - len(step.agreement.changed):,} of {step.agreement.samples:,}"
                 + ("" if step.holds else ": THE ANSWER DIFFERS"),
@@ -109,7 +109,7 @@ class Ladder:
     @property
     def notes(self) -> list[str]:
         """What the columns are, and what was not run here, with the reason."""
-        return [NOTE, *(f"Not here: {rung.name}. {rung.missing}." for rung in self.missing)]
+        return [NOTE, *(f"Not here: {rung.name} ({rung.missing})." for rung in self.missing)]
 
     def __str__(self) -> str:
         table = [HEAD, *self.rows()]
@@ -195,6 +195,12 @@ class _Counter(Watch):
 
     def after(self, operator, operands, results):
         self.reads += operator._overloadpacket.__name__ == READS
+
+
+def _interval(timing: Timing) -> str:
+    if timing.low == 0:  # fewer than six rounds
+        return "too few rounds for an interval"
+    return f"{timing.low:.2f} to {timing.high:.2f}"
 
 
 def _finite(value: float) -> float | None:

@@ -17,7 +17,7 @@ def ladder_picture(ladder: Ladder) -> Picture:
         ratio, look = (timing.ratio, OPTIMISED) if row else (1.0, NAIVE)
         axes.barh(row, ratio - LEFT, left=LEFT, edgecolor="white", **look)
         low, high = max(timing.low, LEFT), min(timing.high, 3 * ratio)
-        if row:
+        if row and timing.low:  # else there were too few rounds for an interval
             axes.plot([low, high], [row, row], color="black", lw=1.5)
         axes.annotate(f"{ratio:.1f}x", (ratio, row), (4, 5), textcoords="offset points", fontsize=9)
     axes.set_xscale("log")

@@ -90,15 +90,15 @@ def test_wrong_answers_are_named_in_the_table(images):
         ev.Rung("scaled", lambda: 2 * logits()),
         ev.Rung("shifted", lambda: logits(0.1)),
         ev.Rung("shifted, coarse", lambda: logits(0.1), exact=False),
-        ev.Rung("not tried", lambda: 1 / 0, missing="No unit for it"),
+        ev.Rung("not tried", lambda: 1 / 0, missing="no unit for it"),
     ]
     found = ev.ladder(rungs, budget_s=0.01)
     assert [step.holds for step in found.steps] == [True, True, False, False]
     assert str(found).count("THE ANSWER DIFFERS") == 2
-    assert str(found).endswith("Not here: not tried. No unit for it.")
+    assert str(found).endswith("Not here: not tried (no unit for it).")
     assert "Not here: not tried" in found._repr_html_()
     data = json.loads(json.dumps(found.as_dict(), allow_nan=False))
-    assert data["missing"] == {"not tried": "No unit for it"}
+    assert data["missing"] == {"not tried": "no unit for it"}
     assert [step["name"] for step in data["steps"]] == ["first", "scaled", "shifted", "shifted, coarse"]
     assert found["scaled"].agreement.relative == 1
 
