@@ -97,6 +97,7 @@ class Stage:
         if self.outcome.turns and self.over.acquire(timeout=0.5):
             return
         for actor in self.actors:
+            actor.unwound += 1  # told by what is raised below
             self._open(actor)
         for ident in list(self.by_ident):
             ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(ident), ctypes.py_object(Aborted))
@@ -146,7 +147,9 @@ class Stage:
         if not operation.reaches_data(frame):
             return
         if self.aborting:
-            self._unwind(actor)
+            if not actor.unwound:
+                self._unwind(actor)
+            return  # `finally` and `with` run through, and let real locks go
         if self.watcher is not None:
             self.watcher.after(actor.number)
         back, actor.frame = actor.frame not in (None, frame), frame
@@ -172,7 +175,7 @@ class Stage:
                     "Wait with a Condition or Event, or call time.sleep in the loop: others run meanwhile.",
                 )
             )
-            raise Aborted
+            self._unwind(actor)
         if self.watcher is not None:
             self.watcher.before(actor.number, frame, operation)
 
@@ -212,7 +215,7 @@ class Stage:
     def _wait_at_gate(self, actor: Actor) -> None:
         actor.gate.acquire()
         if self.aborting:
-            raise Aborted
+            self._unwind(actor)
 
     def _unwind(self, actor: Actor) -> NoReturn:
         actor.unwound += 1
