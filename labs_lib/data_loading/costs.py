@@ -1,11 +1,12 @@
 """What a batch costs, part by part, and what an epoch would take without one of the parts.
 
-The parts are medians over the batches of a measured timeline. CPU time and waiting for a core are taken off the
-wall time, so a neighbour that keeps the cores busy does not pass for a slow storage.
+The parts are medians over the batches of a measured timeline. Waiting for a core is in none of them: a neighbour
+that keeps the cores busy passes neither for a slow storage nor for a slow decode.
 """
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from torch.utils._pytree import tree_map
 from torch.utils.data import default_collate
 
 from labs_lib.data_loading.timeline import Taken, Timeline
+from labs_lib.data_loading.watched import Spent, Stamp
 from labs_lib.machine import synchronize
 
 DOUBLING_S = 1.0  # how long a step is timed on one batch and on two in one
@@ -30,7 +32,7 @@ class Costs:
     """Seconds for one batch, but for `start`, which is once an epoch."""
 
     storage: float  # in __getitem__, asleep
-    decode: float  # in __getitem__, at work or in want of a core, beyond the price of a call
+    decode: float  # in __getitem__, at work, beyond the price of a call
     collate: float  # beyond the price of putting small items together
     overhead: float  # Python calling Python: the part of every item and batch
     pickle: float  # in the worker
@@ -40,6 +42,7 @@ class Costs:
     start: float  # of workers
     workers: int
     batches: int  # in an epoch
+    cores: int = 1_000_000  # that the workers may use
 
     @property
     def making(self) -> float:
@@ -55,11 +58,13 @@ class Costs:
         """Seconds of an epoch (modelled).
 
         Without workers making and using a batch follow one another. With workers they overlap, so the slower
-        side sets the pace: start + batches * max(making / workers, receive + step).
+        side sets the pace: start + batches * max(making / workers, work / cores, receive + step), where work is what
+        needs a core.
         """
         if not self.workers:
             return self.batches * (self.making + self.step)
-        return self.start + self.batches * max(self.making / self.workers, self.receive + self.step)
+        work = (self.making - self.storage) / min(self.workers, self.cores)
+        return self.start + self.batches * max(self.making / self.workers, work, self.receive + self.step)
 
     def without(self, *parts: str) -> float:
         """Seconds of an epoch in which these parts take no time (modelled)."""
@@ -71,21 +76,22 @@ def costs(line: Timeline, step: Callable[[object], object], batches: int, persis
     taken = _later(line.taken)
     items = median(one.notes.items for one in taken)
     fetch, collate = [one.notes.fetch for one in taken], [one.notes.collate for one in taken]
-    asleep, working = median(spent.asleep for spent in fetch), median(spent.cpu + spent.queue for spent in fetch)
-    collating, joining = median(spent.wall for spent in collate), median(spent.cpu + spent.queue for spent in collate)
-    # By CPU time, which no neighbour changes: how much of the work is no more than the price of a call?
+    asleep, working = median(spent.asleep for spent in fetch), median(spent.cpu for spent in fetch)
+    collating = median(spent.own for spent in collate)
     item, first, further = _cheapest()
-    called = working * _part(OVERHEAD * item * items, median(spent.cpu for spent in fetch))
-    joined = joining * _part(OVERHEAD * (first + further * items), median(spent.cpu for spent in collate))
+    called = min(working, OVERHEAD * item * items)
+    joined = min(median(spent.cpu for spent in collate), OVERHEAD * (first + further * items))
     around = 0.0
     if not line.workers:
         around = median(one.wait - one.notes.fetch.wall - one.notes.collate.wall for one in taken)
-    pickling = median(one.notes.pickled[1] - one.notes.pickled[0] if one.notes.pickled else 0.0 for one in taken)
+    pickling = min(one.notes.pickled[1] - one.notes.pickled[0] if one.notes.pickled else 0.0 for one in taken)
     receiving = _receiving(line)
     fixed = fixed_share(step, line.last_batch)
-    making = asleep + working + collating + pickling + receiving
-    start = max(0.0, line.started + line.taken[0].wait - making) if line.workers and not persistent else 0.0
-    step_s = median(one.step for one in taken)
+    start = 0.0
+    if line.workers and not persistent:
+        made = line.taken[0].notes  # the first batch, with all that it waited for a core
+        start = max(0.0, line.started + line.taken[0].wait - made.fetch.wall - made.collate.wall - pickling - receiving)
+    step_s = median(one.step_own for one in taken)
     return Costs(
         storage=asleep,
         decode=working - called,
@@ -98,11 +104,8 @@ def costs(line: Timeline, step: Callable[[object], object], batches: int, persis
         start=start,
         workers=line.workers,
         batches=batches,
+        cores=os.cpu_count() or 1,
     )
-
-
-def _part(of: float, whole: float) -> float:
-    return min(1.0, of / whole) if whole > 0 else 1.0
 
 
 def _later(taken: list[Taken]) -> list[Taken]:
@@ -117,7 +120,10 @@ def _later(taken: list[Taken]) -> list[Taken]:
 
 
 def _receiving(line: Timeline) -> float:
-    """The median time from "pickled" or "asked for", whichever is later, to "unpickled"."""
+    """The least time from "pickled" or "asked for", whichever is later, to "unpickled".
+
+    The least, because waiting for a core is part of all others and nobody says how much.
+    """
     arrivals = sorted((one.notes for one in line.taken if one.notes.unpickled), key=lambda notes: notes.unpickled)
     seconds, before, place = [], 0.0, 0
     for notes in arrivals:
@@ -126,7 +132,7 @@ def _receiving(line: Timeline) -> float:
             place += 1
         seconds.append(stop - min(start, max(line.taken[place].asked, notes.pickled[1], before)))
         before = stop
-    return median(seconds[1:] or seconds) if seconds else 0.0
+    return min(seconds, default=0.0)
 
 
 @cache
@@ -161,10 +167,10 @@ def fixed_share(step: Callable[[object], object], batch: object) -> float:
     try:
         while rounds < DOUBLING_ROUNDS or (time.perf_counter() < stop and rounds < 200):
             for which, one in enumerate((batch, doubled)):
-                start = time.perf_counter()
+                start = Stamp.now()
                 step(one)
                 synchronize()
-                shortest[which] = min(shortest[which], time.perf_counter() - start)
+                shortest[which] = min(shortest[which], Spent.between(start, Stamp.now()).own)
             rounds += 1
     except Exception:  # a step may be made for one size of batch
         return 0.0

@@ -112,8 +112,9 @@ def nothing(batch: object) -> None:
 
 
 def remote_photos() -> Case:
-    """Photos behind a storage that takes 10 ms for each (modelled), two workers."""
-    return DataLoader(Photos(_photos(), storage_delay_s=0.01), batch_size=8, num_workers=2), sum_step
+    """Photos behind a storage that takes 20 ms for each (modelled), two workers."""
+    photos = Photos(_photos(), storage_delay_s=0.02)
+    return DataLoader(photos, batch_size=8, num_workers=2, persistent_workers=True), sum_step
 
 
 def remote_without_workers() -> Case:

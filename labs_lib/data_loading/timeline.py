@@ -15,7 +15,7 @@ import torch
 from torch.utils.data import DataLoader
 
 from labs_lib.data_loading.events import CONSUMER, Event
-from labs_lib.data_loading.watched import HERE, Notes, watched
+from labs_lib.data_loading.watched import HERE, Notes, Spent, Stamp, watched
 from labs_lib.errors import LabError
 from labs_lib.figures import Picture
 from labs_lib.machine import synchronize
@@ -32,6 +32,7 @@ class Taken:
     asked: float
     received: float
     done: float
+    step_own: float  # of the step, without waiting for a core
 
     @property
     def wait(self) -> float:
@@ -158,7 +159,7 @@ def timeline(
     Raises LabError where the loader gives no batch, or is no DataLoader.
     """
     twin = watched(loader)
-    taken: list[tuple[Notes, float, float, float]] = []
+    taken: list[tuple[Notes, float, float, float, float]] = []
     batch: object = None
     with unmoved_generators():
         HERE.begun, HERE.items, HERE.ready = None, 0, None
@@ -172,12 +173,14 @@ def timeline(
                     noted = next(iterator)
                 except StopIteration:
                     break
-                received = time.perf_counter()
+                received = Stamp.now()
                 batch = noted.batch
                 step(batch)
                 synchronize()
-                taken.append((noted.notes, asked, received, time.perf_counter()))
-                if limit_s is not None and taken[-1][-1] - origin > limit_s:
+                done = Stamp.now()
+                own = Spent.between(received, done).own
+                taken.append((noted.notes, asked, received.wall, done.wall, own))
+                if limit_s is not None and done.wall - origin > limit_s:
                     break
         finally:
             twin._iterator = None
@@ -187,13 +190,13 @@ def timeline(
     return Timeline(
         taken=[_since(origin, *one) for one in taken],
         started=started - origin,
-        epoch_s=taken[-1][-1] - origin,
+        epoch_s=taken[-1][3] - origin,
         workers=loader.num_workers,
         last_batch=batch,
     )
 
 
-def _since(origin: float, notes: Notes, *moments: float) -> Taken:
+def _since(origin: float, notes: Notes, asked: float, received: float, done: float, own: float) -> Taken:
     """The same with all moments counted from the start of the epoch."""
     notes.fetch_start -= origin
     notes.collate_start -= origin
@@ -202,7 +205,7 @@ def _since(origin: float, notes: Notes, *moments: float) -> Taken:
     if notes.pickled is not None and notes.unpickled is not None:
         notes.pickled = tuple(moment - origin for moment in notes.pickled)
         notes.unpickled = tuple(moment - origin for moment in notes.unpickled)
-    return Taken(notes, *(moment - origin for moment in moments))
+    return Taken(notes, asked - origin, received - origin, done - origin, own)
 
 
 @contextmanager

@@ -59,6 +59,11 @@ class Spent:
         return Spent(wall, min(cpu, wall), max(0.0, min(stop.queue - start.queue, wall - min(cpu, wall))))
 
     @property
+    def own(self) -> float:
+        """Without waiting for a core, which is the neighbours' doing."""
+        return self.wall - self.queue
+
+    @property
     def asleep(self) -> float:
         """Neither at work nor in want of a core: waiting for a disk, a network, a lock."""
         return self.wall - self.cpu - self.queue

@@ -6,10 +6,11 @@ import warnings
 import pytest
 
 from labs_lib.data_loading import Photos, Rows, Setting, tune, write_photos
-from labs_lib.data_loading.planted import RemoteStream
+from labs_lib.data_loading.planted import RemoteStream, remote_photos, slow_collate, small_set, tiny_rows
 from labs_lib.data_loading.race import MARGIN, race
-from labs_lib.data_loading.settings import candidates
+from labs_lib.data_loading.settings import Epochs, candidates
 from labs_lib.errors import LabError
+from labs_lib.timing import median_interval
 
 
 class Planted:
@@ -111,3 +112,15 @@ def test_what_cannot_be_tuned():
         tune(RemoteStream(5, 0.0))
     with pytest.raises(LabError, match="Nothing to measure"):
         tune(Rows(5, 2), budget_s=0)
+
+
+@pytest.mark.timing
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
+@pytest.mark.parametrize("factory", [remote_photos, tiny_rows, slow_collate, small_set], ids=lambda made: made.__name__)
+def test_what_is_recommended_is_not_slower(factory):
+    """Measured once more by itself, from new workers on."""
+    loader, step = factory()
+    found = tune(loader.dataset, step, 4, batches=(loader.batch_size,), collate_fn=loader.collate_fn, predecode=False)
+    epochs = Epochs({False: loader.dataset}, step, len(loader.dataset) // 4, loader.collate_fn)
+    ratios = [epochs.measure(found.default) / epochs.measure(found.best) for _ in range(7)]
+    assert median_interval(ratios).high >= 1
