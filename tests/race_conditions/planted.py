@@ -249,35 +249,28 @@ non_atomic_swap = Case(pair, [swap, read], saw_a_pair), Case(pair, [swap_locked,
 
 
 class Stack:
-    """A free list in arrays: `next` of each slot, -1 ends it. compare_and_swap is one step, as a processor has it."""
+    """A free list in arrays: `next` of each slot, -1 ends it; top is (slot, tag), and a tag that grows tells ABA."""
 
     def __init__(self, tagged):
-        self.next, self.head, self.tag, self.tagged, self.lock = [1, 2, -1], 0, 0, tagged, threading.Lock()
+        self.next, self.top, self.tagged, self.lock = [1, 2, -1], (0, 0), tagged, threading.Lock()
         self.taken = []
 
-    def compare_and_swap(self, old, new):
+    def compare_and_swap(self, old, slot):
         with self.lock:
-            if (self.head, self.tag if self.tagged else 0) != old:
+            if self.top != old:
                 return False
-            self.head, self.tag = new, self.tag + 1
+            self.top = slot, old[1] + self.tagged
             return True
-
-    def look(self):
-        with self.lock:
-            return self.head, self.tag if self.tagged else 0
 
     def pop(self):
         while True:
-            old = self.look()
-            if old[0] == -1:
-                return -1
-            behind = self.next[old[0]]
-            if self.compare_and_swap(old, behind):
+            old = self.top
+            if self.compare_and_swap(old, self.next[old[0]]):
                 return old[0]
 
     def push(self, slot):
         while True:
-            old = self.look()
+            old = self.top
             self.next[slot] = old[0]
             if self.compare_and_swap(old, slot):
                 return
@@ -294,7 +287,7 @@ def pop_two_and_give_one_back(stack):
 
 
 def no_slot_twice(stack):
-    free, slot = [], stack.head
+    free, slot = [], stack.top[0]
     while slot != -1 and len(free) < 4:
         free.append(slot)
         slot = stack.next[slot]

@@ -24,7 +24,7 @@ FOUND = {  # kind of failure, shortest schedule
     "wait without loop": ("raises", "A B5 A"),
     "iterate while modified": ("raises", "A3 B A"),
     "non-atomic swap": ("broken", "A3 B A"),
-    "ABA on a free list": ("broken", "A12 B A"),
+    "ABA on a free list": ("broken", "A8 B A"),
     "publish before initialise": ("raises", "A2 B"),
     "shared default argument": ("broken", "A6 B A"),
     "check-then-pop": ("deadlock", "A2 B A"),
