@@ -20,13 +20,14 @@ class Doubling(torch.nn.Module):
 
     def __init__(self, limit=10**9, error=None):
         super().__init__()
-        self.limit, self.error, self.scraps = limit, error or torch.OutOfMemoryError("CUDA out of memory"), []
+        self.limit, self.error, self.scraps = limit, error or (torch.OutOfMemoryError, "CUDA out of memory"), []
 
     def forward(self, x):
         held = x * 2
         self.scraps.append(weakref.ref(held))
         if len(x) > self.limit:
-            raise self.error
+            kind, message = self.error
+            raise kind(message)
         return held
 
 
@@ -56,14 +57,14 @@ def test_a_batch_above_the_budget_is_not_timed():
 
 
 @pytest.mark.parametrize(
-    "error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError(), RuntimeError("you tried: not enough memory")]
+    "error",
+    [(torch.OutOfMemoryError, "CUDA"), (MemoryError, ""), (RuntimeError, "you tried: not enough memory")],
 )
 def test_out_of_memory_ends_the_search_and_leaves_nothing_behind(error):
     model = Doubling(limit=4, error=error)
     found = ev.best_batch(model, SAMPLE, batches=(1, 4, 16, 64), budget_s=0.4)
     assert found.largest.batch == 4
     assert found.points[-1].why == "out of memory"
-    error.__traceback__ = None  # the test itself holds the error, and with it the frames
     assert all(scrap() is None for scrap in model.scraps)
     assert len(model(_batch(4))) == 4  # the process still works
 
@@ -74,7 +75,7 @@ def _batch(size):
 
 def test_any_other_error_is_the_model_s_own():
     with pytest.raises(RuntimeError, match="shape"):
-        ev.best_batch(Doubling(limit=0, error=RuntimeError("shape")), SAMPLE, budget_s=0.4)
+        ev.best_batch(Doubling(limit=0, error=(RuntimeError, "shape")), SAMPLE, budget_s=0.4)
 
 
 def test_nothing_fits():
