@@ -21,6 +21,7 @@ from labs_lib.figures import Picture
 from labs_lib.machine import synchronize
 from labs_lib.units import size_text, time_text
 
+FEWEST = 6  # batches that a time limit leaves: one alone says nothing of those after it
 NOTICED_S = 1e-3  # a wait below this is the price of asking a queue; it isn't counted as a batch waited for
 
 
@@ -153,7 +154,7 @@ def timeline(
 ) -> Timeline:  # fmt: skip
     """Runs one epoch of a copy of `loader`, calls `step(batch)` for each batch, and notes who did what when.
 
-    It ends after `batches` batches, or after the first one that ends later than `limit_s` seconds. The loader, its
+    It ends after `batches` batches, or, from the sixth on, once `limit_s` seconds are over. The loader, its
     sampler and the random generators of this process stay as they were; what `step` changes is changed.
 
     Raises LabError where the loader gives no batch, or is no DataLoader.
@@ -180,7 +181,7 @@ def timeline(
                 done = Stamp.now()
                 own = Spent.between(received, done).own
                 taken.append((noted.notes, asked, received.wall, done.wall, own))
-                if limit_s is not None and done.wall - origin > limit_s:
+                if limit_s is not None and len(taken) >= FEWEST and done.wall - origin > limit_s:
                     break
         finally:
             twin._iterator = None
