@@ -69,15 +69,20 @@ def outcomes(remedy: str, calls: int) -> dict[tuple[int, int], str]:
 
 
 def schedule_panel() -> Panel:
-    """The remedy and the places of the two switches as controls; the replay of that schedule as lanes."""
+    """The remedy and the places of the two switches as controls; the replay of that schedule as lanes.
+
+    Where a thread cannot do what is asked of it, the sentence says why, and the threads run as far as they get.
+    """
 
     def draw(remedy: str, first: int, second: object) -> Picture:
         case = sale(REMEDIES[remedy])
-        length = len(alone(case).turns[0])
-        if first >= length:
-            return picture(alone(case))
-        run = placed(case, first, second) if isinstance(second, int) else None
-        return picture(run or case.replay(f"A{first} B"))
+        asked = f"A{first} B A" if second == TO_ITS_END else f"A{first} B{second} A"
+        try:
+            run, why = case.replay(asked), ""
+        except LabError as error:
+            run, why = case.replay(f"A{first} B" if first < len(alone(case).turns[0]) else "A B"), f" {error.what}"
+        drawn = picture(run)
+        return Picture(drawn.png, f"{drawn.says} Asked for: {asked}.{why}")
 
     return Panel(
         draw,

@@ -50,7 +50,9 @@ POINTS = ("visible", "interpreter", "every")
 OFFERS_BEHIND = ("RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX")  # besides jumps backwards
 LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 HERE = Path(__file__).resolve().parent
-MACHINERY = ("actors", "explorer", "locks", "reach", "recorder", "schedule", "stage", "stepping", "visible")
+MACHINERY = {
+    *("actors", "directors", "explorer", "locks", "reach", "recorder", "schedule", "stage", "stepping", "visible"),
+}
 
 
 @cache

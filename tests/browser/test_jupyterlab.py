@@ -113,6 +113,8 @@ def keep_pictures(opened: NotebookPage, moment: str) -> None:
         ("02_compilation.ipynb", 1, 2),
         ("03_gpu_memory.ipynb", 1, 2),
         ("04_data_loading.ipynb", 1, 2),
+        ("05_batched_eval.ipynb", 1, 2),
+        ("06_race_conditions.ipynb", 2, 2),
     ],
 )
 def test_run_all_cells_and_move_every_control(open_notebook, tmp_path, name, panels, predictions):

@@ -83,4 +83,14 @@ def test_the_panel_replays_the_schedule_that_its_sliders_say():
     panel = schedule_panel()
     assert panel.set(first=4, second="to its end").says.startswith("Schedule A4 B A ")
     assert panel.set(first=2, second=3).says.startswith("Schedule A2 B3 A B ")
-    assert panel.set(remedy="lock around both", first=5, second=8).says.endswith("All is well in the end.")
+    locked = panel.set(remedy="lock around both", first=5, second=8).says
+    assert "All is well in the end. Asked for: A5 B8 A. Thread B waits after" in locked
+
+
+def test_the_sentence_of_the_panel_tells_each_step_of_each_slider():
+    """A slider that seems to do nothing says why: B has no more steps, or waits."""
+    panel = schedule_panel()
+    for remedy in ("plain", "lock around both"):
+        for name in ("first", "second"):
+            said = [panel.set(remedy=remedy, **{name: value}).says for value in panel.controls[name].options]
+            assert len(set(said)) == len(said), (remedy, name)
