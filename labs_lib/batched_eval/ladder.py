@@ -65,7 +65,6 @@ class Step:
             "operators": self.counts.operators,
             "reads": self.counts.reads,
             "saved": self.counts.saved,
-            "seconds": self.timing.optimised_seconds,
             **{name: _finite(getattr(self.timing, name)) for name in ("ratio", "low", "high", "floor")},
             "gain_over_previous": self.gain.ratio,
         }
@@ -88,8 +87,15 @@ class Ladder:
         return next(step for step in self.steps if step.rung.name == name)
 
     def as_dict(self) -> dict[str, object]:
-        return {"samples": self.samples, "steps": [step.as_dict() for step in self.steps],
-                "missing": {rung.name: rung.missing for rung in self.missing}}  # fmt: skip
+        return {
+            "samples": self.samples,
+            "steps": [{**step.as_dict(), "seconds": self.seconds(step)} for step in self.steps],
+            "missing": {rung.name: rung.missing for rung in self.missing},
+        }
+
+    def seconds(self, step: Step) -> float:
+        """For all samples: the first rung's, over this one's ratio, so that times and ratios agree."""
+        return self.steps[0].timing.naive_seconds / (1 if step is self.steps[0] else step.timing.ratio)
 
     def rows(self) -> list[tuple[str, ...]]:
         """Name, operators, reads, saved, time for a sample, ratio with interval, gain, predictions."""
@@ -97,7 +103,7 @@ class Ladder:
             (
                 step.rung.name,
                 *(_count(value) for value in (step.counts.operators, step.counts.reads, step.counts.saved)),
-                time_text(step.timing.optimised_seconds / self.samples),
+                time_text(self.seconds(step) / self.samples),
                 f"{step.timing.ratio:.2f}x ({_interval(step.timing)})" if place else "1",
                 f"{step.gain.ratio:.2f}x{'' if step.gain.verdict != 'indistinguishable' else ' (~)'}" if place else "",
                 f"{step.agreement.samples - len(step.agreement.changed):,} of {step.agreement.samples:,}"

@@ -68,7 +68,7 @@ def tuning_picture(tuning: Tuning) -> Picture:
     """How many times as fast as the default each setting is, with the interval of those in the final rounds."""
     rows = tuning.standings
     figure, axes = subplots(9, 1.0 + 0.32 * len(rows))
-    widest = max(min(one.ratio.high, 3 * one.ratio.median) for one in rows)
+    widest = max(min(one.ratio.high, 3 * one.ratio.median) if one.final else one.ratio.median for one in rows)
     for row, one in enumerate(rows):
         ratio = one.ratio
         color = OPTIMISED["color"] if one.setting == tuning.best else NEUTRAL
