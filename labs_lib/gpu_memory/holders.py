@@ -17,6 +17,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
+from torch.utils._python_dispatch import _disable_current_modes
 
 from labs_lib.gpu_memory.hooks import Hooks
 
@@ -74,7 +75,8 @@ def _saved(node: object) -> Iterator[torch.Tensor]:
     for name in dir(node):
         if name == "saved_tensors" or name.startswith("_saved_"):
             try:
-                value = getattr(node, name)
+                with _disable_current_modes():  # to unpack may run operators, on tensors that a mode can't take
+                    value = getattr(node, name)
             except RuntimeError:  # freed by a backward pass, or changed since
                 continue
             values = value if isinstance(value, tuple | list) else (value,)

@@ -350,6 +350,17 @@ def test_fake_tensors_grow_too():
     assert (found.culprit, found.growth) == ("list", 2 * 2**20 * 4096 * 4)
 
 
+def test_real_tensors_that_live_beside_a_fake_mode_are_no_obstacle():
+    weight = torch.ones(4, 4, requires_grad=True)
+    with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor * 1, lambda tensor: tensor * 1):
+        kept = weight.exp()  # its saved tensors are read, and so unpacked, while holders are looked for
+    outputs = []
+    with FakeTensorMode():
+        found = find_leak(lambda: outputs.append(torch.empty(2**20)))
+    assert (found.culprit, found.growth) == ("list", 2**20 * 4)
+    assert kept.requires_grad
+
+
 def test_the_collector_is_left_as_it_was():
     for enabled in (True, False):
         (gc.enable if enabled else gc.disable)()
