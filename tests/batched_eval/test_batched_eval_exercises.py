@@ -3,12 +3,11 @@
 import math
 
 import numpy as np
-import pytest
 import torch
 
 from labs_lib.batched_eval import pad
 from labs_lib.batched_eval.exercises import EXERCISES
-from labs_lib.exercises import NOT_ATTEMPTED, NOT_YET, SOLVED, judge
+from tests.exercise_tests import ExerciseTests
 
 # --- 5.1 --------------------------------------------------------------------------------------------
 
@@ -324,87 +323,46 @@ WRONG = {
         (asks_forever, "go on asking"),
     ],
 }
-CASES = [(id, attempt, message) for id, attempts in WRONG.items() for attempt, message in attempts]
 
 
-@pytest.mark.parametrize(
-    ("number", "attempt", "message"), CASES, ids=[f"{case[0]}-{case[1].__name__}" for case in CASES]
-)
-def test_wrong_answers_earn_their_message(number, attempt, message):
-    for _ in range(2):  # the checks draw fresh inputs
-        judgement = judge(EXERCISES[number], attempt)
-        assert judgement.state == NOT_YET
-        assert message in judgement.message
+def into_place(model, images, batch_size):
+    answer = torch.empty(len(images), dtype=torch.int64)
+    with torch.no_grad():
+        for start in range(0, len(images), batch_size):
+            answer[start : start + batch_size] = model(images[start : start + batch_size]).argmax(-1)
+    return answer
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_each_exercise_has_at_least_four_wrong_answers_with_messages_of_their_own(number):
-    assert len({message for _, message in WRONG[number]}) >= 4
+def weighted_means(model, images, labels, batch_size):
+    total = torch.zeros(())
+    with torch.no_grad():
+        for rows, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
+            total += (model(rows).argmax(1) == truth).float().mean() * len(rows)
+    return float(total / len(images))
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_starter_and_solution(number):
-    assert judge(EXERCISES[number], EXERCISES[number].starter).state == NOT_ATTEMPTED
-    for _ in range(4):
-        judgement = judge(EXERCISES[number], EXERCISES[number].solution)
-        assert judgement.state == SOLVED, judgement.message
+def longest_first(model, sentences, batch_size):
+    return in_this_order(model, sentences, batch_size, by_length(sentences)[::-1])
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_the_starter_itself_is_not_a_solution(number):
-    """Were it recognised too loosely, or were the check too weak, this would pass as solved."""
-    assert judge(EXERCISES[number], lambda *inputs: EXERCISES[number].starter(*inputs)).state == NOT_YET
+def doubling(model, images, budget, peak_of):
+    if peak_of(1) > budget:
+        raise MemoryError("too little")
+    fits = 1
+    while fits < len(images) and peak_of(2 * fits) <= budget:
+        fits *= 2
+    fails = 2 * fits
+    while fails - fits > 1:
+        middle = (fits + fails) // 2
+        fits, fails = (middle, fails) if peak_of(middle) <= budget else (fits, middle)
+    return within(model, images, fits)
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_the_check_runs_the_attempt_and_not_the_solution(number, monkeypatch):
-    exercise = EXERCISES[number]
-
-    def poisoned(*inputs):
-        raise AssertionError("the check called the solution in the learner's place")
-
-    solution = exercise.solution
-    monkeypatch.setattr(f"labs_lib.batched_eval.exercises.{solution.__name__}", poisoned)
-    calls = []
-
-    def attempt(*inputs):
-        calls.append(1)
-        return solution(*inputs)
-
-    assert judge(exercise, attempt).state == SOLVED
-    assert calls
-
-
-def test_other_solutions():
-    def into_place(model, images, batch_size):
-        answer = torch.empty(len(images), dtype=torch.int64)
-        with torch.no_grad():
-            for start in range(0, len(images), batch_size):
-                answer[start : start + batch_size] = model(images[start : start + batch_size]).argmax(-1)
-        return answer
-
-    def weighted_means(model, images, labels, batch_size):
-        total = torch.zeros(())
-        with torch.no_grad():
-            for rows, truth in zip(images.split(batch_size), labels.split(batch_size), strict=True):
-                total += (model(rows).argmax(1) == truth).float().mean() * len(rows)
-        return float(total / len(images))
-
-    def longest_first(model, sentences, batch_size):
-        return in_this_order(model, sentences, batch_size, by_length(sentences)[::-1])
-
-    def doubling(model, images, budget, peak_of):
-        if peak_of(1) > budget:
-            raise MemoryError("too little")
-        fits = 1
-        while fits < len(images) and peak_of(2 * fits) <= budget:
-            fits *= 2
-        fails = 2 * fits
-        while fails - fits > 1:
-            middle = (fits + fails) // 2
-            fits, fails = (middle, fails) if peak_of(middle) <= budget else (fits, middle)
-        return within(model, images, fits)
-
-    for number, attempt in (("5.1", into_place), ("5.2", weighted_means), ("5.3", longest_first), ("5.4", doubling)):
-        judgement = judge(EXERCISES[number], attempt)
-        assert judgement.state == SOLVED, judgement.message
+class TestExercises(ExerciseTests):
+    exercises, wrong = EXERCISES, WRONG
+    right = (
+        ("5.1", into_place),
+        ("5.2", weighted_means),
+        ("5.3", longest_first),
+        ("5.4", doubling),
+    )

@@ -7,7 +7,8 @@ import torch
 from labs_lib.compilation import checks
 from labs_lib.compilation.exercises import EXERCISES
 from labs_lib.compilation.services import SERVICES, Totals
-from labs_lib.exercises import NOT_ATTEMPTED, NOT_YET, SOLVED, judge
+from labs_lib.exercises import SOLVED, judge
+from tests.exercise_tests import ExerciseTests
 
 # --- 2.1 --------------------------------------------------------------------------------------------
 
@@ -385,7 +386,6 @@ WRONG = {
         (the_other_way_round, "0 of 5 are right"),
     ],
 }
-CASES = [(id, attempt, message) for id, attempts in WRONG.items() for attempt, message in attempts]
 
 
 @pytest.fixture(autouse=True)
@@ -397,63 +397,22 @@ def measured(monkeypatch, request):
         monkeypatch.setattr("labs_lib.hardware.compiler", lambda: "c++")
 
 
-@pytest.mark.parametrize(("id", "attempt", "message"), CASES, ids=[f"{c[0]}-{c[1].__name__}" for c in CASES])
-def test_wrong_answers_earn_their_message(id, attempt, message):
-    for _ in range(2):  # the checks draw fresh inputs
-        judgement = judge(EXERCISES[id], attempt)
-        assert judgement.state == NOT_YET
-        assert message in judgement.message
+def read_by_clamp(x, limit):
+    return x / (x.norm() / limit).clamp(min=1.0)
 
 
-@pytest.mark.parametrize("id", EXERCISES)
-def test_each_exercise_has_at_least_four_wrong_answers_with_messages_of_their_own(id):
-    assert len({message for _, message in WRONG[id]}) >= 4
+class TestExercises(ExerciseTests):
+    exercises, wrong = EXERCISES, WRONG
+    right = (("2.1", read_by_clamp), ("2.4", right_in_small_tiles))
 
-
-def solution(id):
-    """2.5's measures, which the timing test does."""
-    return EXERCISES[id].solution if id != "2.5" else lambda service: RIGHT[service.name]
-
-
-@pytest.mark.parametrize("id", EXERCISES)
-def test_starter_and_solution(id):
-    assert judge(EXERCISES[id], EXERCISES[id].starter).state == NOT_ATTEMPTED
-    for _ in range(3):
-        judgement = judge(EXERCISES[id], solution(id))
-        assert judgement.state == SOLVED, judgement.message
-
-
-@pytest.mark.parametrize("id", EXERCISES)
-def test_the_starter_itself_is_not_a_solution(id):
-    assert judge(EXERCISES[id], lambda *inputs: EXERCISES[id].starter(*inputs)).state == NOT_YET
-
-
-@pytest.mark.parametrize("id", EXERCISES)
-def test_the_check_runs_the_attempt_and_not_the_solution(id, monkeypatch):
-    right = solution(id)
-
-    def poisoned(*inputs):
-        raise AssertionError("the check called the solution in the learner's place")
-
-    monkeypatch.setattr(f"labs_lib.compilation.exercises.{EXERCISES[id].solution.__name__}", poisoned)
-    calls = []
-
-    def attempt(*inputs):
-        if not torch.compiler.is_compiling():
-            calls.append(1)
-        return right(*inputs)
-
-    assert judge(EXERCISES[id], attempt).state == SOLVED
-    assert calls
-
-
-def test_another_way_to_read_zero_is_a_solution_too():
-    assert judge(EXERCISES["2.1"], lambda x, limit: x / (x.norm() / limit).clamp(min=1.0)).state == SOLVED
+    def solution(self, number):
+        """2.5's measures, which the timing test does."""
+        return super().solution(number) if number != "2.5" else lambda service: RIGHT[service.name]
 
 
 def test_without_a_compiler_the_choice_cannot_be_told(monkeypatch):
     monkeypatch.setattr("labs_lib.hardware.compiler", lambda: None)
-    assert "cannot tell here" in judge(EXERCISES["2.5"], solution("2.5")).message
+    assert "cannot tell here" in judge(EXERCISES["2.5"], lambda service: RIGHT[service.name]).message
 
 
 def test_what_the_measurement_cannot_tell_is_right_either_way(monkeypatch):
@@ -462,10 +421,6 @@ def test_what_the_measurement_cannot_tell_is_right_either_way(monkeypatch):
     assert Totals(1.0, (1.1, 1.2)).right == ("eager",)
     monkeypatch.setattr(checks, "totals", lambda service: Totals(1.0, (0.9, 1.1)))
     assert "For notebook, ranking," in judge(EXERCISES["2.5"], lambda service: "eager").message
-
-
-def test_tiles_with_temporaries_of_their_own_are_a_solution_too():
-    assert judge(EXERCISES["2.4"], right_in_small_tiles).state == SOLVED
 
 
 @pytest.mark.timing

@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 from labs_lib.data_loading.delivery_checks import Shares, in_turn
 from labs_lib.data_loading.exercises import EXERCISES
 from labs_lib.data_loading.simulate import simulate
-from labs_lib.exercises import NOT_ATTEMPTED, NOT_YET, SOLVED, judge
+from tests.exercise_tests import ExerciseTests
 
 # --- 4.1 --------------------------------------------------------------------------------------------
 
@@ -405,31 +405,6 @@ WRONG = {
         (at_most_a_core_each, "more would end that"),
     ],
 }
-CASES = [(id, attempt, message) for id, attempts in WRONG.items() for attempt, message in attempts]
-NAMES = {id(value): name for name, value in globals().items() if callable(value)}
-
-
-@pytest.mark.parametrize(
-    ("number", "attempt", "message"),
-    CASES,
-    ids=[f"{case[0]}-{NAMES[id(case[1])]}" for case in CASES],
-)
-def test_wrong_answers_earn_their_message(number, attempt, message):
-    judgement = judge(EXERCISES[number], attempt)
-    assert judgement.state == NOT_YET
-    assert message in judgement.message, judgement.message
-
-
-@pytest.mark.parametrize("number", EXERCISES)
-def test_each_exercise_has_at_least_four_wrong_answers_with_messages_of_their_own(number):
-    assert len({message for _, message in WRONG[number]}) >= 4
-
-
-@pytest.mark.parametrize("number", EXERCISES)
-def test_starter_and_solution(number):
-    assert judge(EXERCISES[number], EXERCISES[number].starter).state == NOT_ATTEMPTED
-    judgement = judge(EXERCISES[number], EXERCISES[number].solution)
-    assert judgement.state == SOLVED, judgement.message
 
 
 # --- right answers, written differently -----------------------------------------------------------------------
@@ -488,29 +463,16 @@ def by_search(loader):
     return next(workers for workers, epoch in enumerate(epochs) if epoch <= 1.05 * min(epochs))
 
 
-@pytest.mark.parametrize(
-    ("number", "attempt"),
-    [
+class TestExercises(ExerciseTests):
+    exercises, wrong = EXERCISES, WRONG
+    right = (
         ("4.1", ByIterator),
         ("4.2", with_lru_cache),
         ("4.3", into_place),
         ("4.3", by_numpy),
         ("4.4", batch_by_batch),
         ("4.5", by_search),
-    ],
-    ids=lambda value: getattr(value, "__name__", value),
-)
-def test_another_right_answer_is_solved(number, attempt):
-    judgement = judge(EXERCISES[number], attempt)
-    assert judgement.state == SOLVED, judgement.message
-
-
-@pytest.mark.parametrize("number", EXERCISES)
-def test_the_learners_own_function_is_run(number):
-    def poisoned(*arguments):
-        raise RuntimeError("poisoned")
-
-    assert "poisoned" in judge(EXERCISES[number], poisoned).message
+    )
 
 
 @pytest.mark.parametrize(("workers", "batch", "count"), [(4, 3, 20), (3, 4, 25), (4, 8, 5)])

@@ -2,12 +2,11 @@
 
 import copy
 
-import pytest
 import torch
 from torch.utils.checkpoint import checkpoint, checkpoint_sequential
 
-from labs_lib.exercises import NOT_ATTEMPTED, NOT_YET, SOLVED, judge
 from labs_lib.gpu_memory.exercises import EXERCISES
+from tests.exercise_tests import ExerciseTests
 
 # --- 3.1 --------------------------------------------------------------------------------------------
 
@@ -306,73 +305,29 @@ WRONG = {
         (fails_without_parameters, "IndexError"),
     ],
 }
-CASES = [(id, attempt, message) for id, attempts in WRONG.items() for attempt, message in attempts]
-NAMES = {id(value): name for name, value in globals().items() if callable(value)}
 
 
-@pytest.mark.parametrize(
-    ("number", "attempt", "message"), CASES, ids=[f"{case[0]}-{NAMES[id(case[1])]}" for case in CASES]
-)
-def test_wrong_answers_earn_their_message(number, attempt, message):
-    for _ in range(2):  # the checks draw fresh inputs
-        judgement = judge(EXERCISES[number], attempt)
-        assert judgement.state == NOT_YET
-        assert message in judgement.message
+def by_owners(trace):
+    sums = {}
+    for name, size, _ in trace.owners():
+        if name:
+            sums[name] = sums.get(name, 0) + size
+    return max(sums.items(), key=lambda item: item[1])
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_each_exercise_has_at_least_four_wrong_answers_with_messages_of_their_own(number):
-    assert len({message for _, message in WRONG[number]}) >= 4
+def eight_at_a_time(model, loss_fn, x, y):
+    return in_parts(model, loss_fn, x, y, size=8)
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_starter_and_solution(number):
-    assert judge(EXERCISES[number], EXERCISES[number].starter).state == NOT_ATTEMPTED
-    for _ in range(4):
-        judgement = judge(EXERCISES[number], EXERCISES[number].solution)
-        assert judgement.state == SOLVED, judgement.message
+def by_a_copy(model):
+    model = copy.deepcopy(model)
+    return sum(2 * p.nbytes + 4 for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize("number", EXERCISES)
-def test_the_starter_itself_is_not_a_solution(number):
-    """Were it recognised too loosely, or were the check too weak, this would pass as solved."""
-    assert judge(EXERCISES[number], lambda *inputs: EXERCISES[number].starter(*inputs)).state == NOT_YET
-
-
-@pytest.mark.parametrize("number", EXERCISES)
-def test_the_check_runs_the_attempt_and_not_the_solution(number, monkeypatch):
-    exercise = EXERCISES[number]
-
-    def poisoned(*inputs):
-        raise AssertionError("the check called the solution in the learner's place")
-
-    solution = exercise.solution
-    monkeypatch.setattr(f"labs_lib.gpu_memory.exercises.{solution.__name__}", poisoned)
-    calls = []
-
-    def attempt(*inputs):
-        calls.append(1)
-        return solution(*inputs)
-
-    assert judge(exercise, attempt).state == SOLVED
-    assert calls
-
-
-def test_other_solutions():
-    def by_owners(trace):
-        sums = {}
-        for name, size, _ in trace.owners():
-            if name:
-                sums[name] = sums.get(name, 0) + size
-        return max(sums.items(), key=lambda item: item[1])
-
-    def eight_at_a_time(model, loss_fn, x, y):
-        return in_parts(model, loss_fn, x, y, size=8)
-
-    def by_a_copy(model):
-        model = copy.deepcopy(model)
-        return sum(2 * p.nbytes + 4 for p in model.parameters() if p.requires_grad)
-
-    for number, attempt in (("3.1", by_owners), ("3.2", eight_at_a_time), ("3.4", by_a_copy)):
-        judgement = judge(EXERCISES[number], attempt)
-        assert judgement.state == SOLVED, judgement.message
+class TestExercises(ExerciseTests):
+    exercises, wrong = EXERCISES, WRONG
+    right = (
+        ("3.1", by_owners),
+        ("3.2", eight_at_a_time),
+        ("3.4", by_a_copy),
+    )

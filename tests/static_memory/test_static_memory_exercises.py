@@ -3,12 +3,11 @@
 import random
 
 import numpy as np
-import pytest
 
 from labs_lib import static_memory as sm
-from labs_lib.exercises import NOT_ATTEMPTED, NOT_YET, SOLVED, judge
 from labs_lib.static_memory.checks import PUZZLE
 from labs_lib.static_memory.exercises import EXERCISES
+from tests.exercise_tests import ExerciseTests
 
 # --- 1.1 --------------------------------------------------------------------------------------------
 
@@ -283,63 +282,19 @@ WRONG = {
         (asks_the_course, "sm.plan is the answer of the course"),
     ],
 }
-CASES = [(id, attempt, message) for id, attempts in WRONG.items() for attempt, message in attempts]
 
 
-@pytest.mark.parametrize(("id", "attempt", "message"), CASES, ids=[f"{c[0]}-{c[1].__name__}" for c in CASES])
-def test_wrong_answers_earn_their_message(id, attempt, message):
-    for _ in range(3):  # the checks draw fresh inputs
-        judgement = judge(EXERCISES[id], attempt)
-        assert judgement.state == NOT_YET
-        assert message in judgement.message
+def greedy_by_size(buffers):
+    return sm.greedy_by_size(buffers)
 
 
-@pytest.mark.parametrize("id", EXERCISES)
-def test_each_exercise_has_at_least_four_wrong_answers_with_messages_of_their_own(id):
-    assert len({message for _, message in WRONG[id]}) >= 4
+def random_orders(buffers):
+    """They beat the greedy planner, as the hint says."""
+    rng, indices = random.Random(0), range(len(buffers))
+    plans = [sm.place(buffers, rng.sample(indices, len(indices))) for _ in range(2000)]
+    return min(plans, key=lambda offsets: sm.height(buffers, offsets))
 
 
-@pytest.mark.parametrize("id", EXERCISES)
-def test_starter_and_solution(id):
-    assert judge(EXERCISES[id], EXERCISES[id].starter).state == NOT_ATTEMPTED
-    for _ in range(5):
-        judgement = judge(EXERCISES[id], EXERCISES[id].solution)
-        assert judgement.state == SOLVED, judgement.message
-
-
-@pytest.mark.parametrize("id", EXERCISES)
-def test_the_starter_itself_is_not_a_solution(id):
-    """Were it recognised too loosely, or were the check too weak, this would pass as solved."""
-    assert judge(EXERCISES[id], lambda *inputs: EXERCISES[id].starter(*inputs)).state == NOT_YET
-
-
-@pytest.mark.parametrize("id", EXERCISES)
-def test_the_check_runs_the_attempt_and_not_the_solution(id, monkeypatch):
-    exercise = EXERCISES[id]
-
-    def poisoned(*inputs):
-        raise AssertionError("the check called the solution in the learner's place")
-
-    solution = exercise.solution
-    monkeypatch.setattr(f"labs_lib.static_memory.exercises.{solution.__name__}", poisoned)
-    calls = []
-
-    def attempt(*inputs):
-        calls.append(inputs)
-        return solution(*inputs)
-
-    assert judge(exercise, attempt).state == SOLVED
-    assert calls
-
-
-def test_another_way_to_choose_holes_is_a_solution_too():
-    assert judge(EXERCISES["1.2"], lambda buffers: sm.greedy_by_size(buffers)).state == SOLVED
-
-
-def test_random_orders_beat_the_greedy_planner_as_the_hint_says():
-    def attempt(buffers):
-        rng, indices = random.Random(0), range(len(buffers))
-        plans = [sm.place(buffers, rng.sample(indices, len(indices))) for _ in range(2000)]
-        return min(plans, key=lambda offsets: sm.height(buffers, offsets))
-
-    assert judge(EXERCISES["1.5"], attempt).state == SOLVED
+class TestExercises(ExerciseTests):
+    exercises, wrong = EXERCISES, WRONG
+    right = (("1.2", greedy_by_size), ("1.5", random_orders))
