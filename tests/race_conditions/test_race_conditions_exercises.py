@@ -555,7 +555,7 @@ def replaces_itself(load):
 
 
 class TestExercises(ExerciseTests):
-    rounds = 1  # the schedules are the same each time
+    rounds = 1  # what is explored, nearly all of the work, is the same each time
     exercises, wrong = EXERCISES, WRONG
     right = (
         ("6.1", roles_exchanged),
