@@ -1,6 +1,7 @@
 """tools/run_tests.py: it stops at the first failure, counts what ran, and says when there is no browser."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -99,3 +100,11 @@ def test_journal_of_a_test_is_its_own(tmp_path):
     assert os.environ["LABS_JOURNAL"].startswith(str(tmp_path))
     assert os.environ["LABS_PRESET"] == "ci"
     assert os.environ["OMP_NUM_THREADS"] == "1"
+
+
+def test_what_nobody_removes_goes_with_the_run(run, pytest_step, tmp_path):
+    """A kernel that is killed cannot remove its temporary files."""
+    note = tmp_path / "left"
+    leave = "def test(): pathlib.Path({!r}).write_text(tempfile.mkdtemp())\n"
+    assert run(pytest_step("leaves", "import pathlib, tempfile\n" + leave.format(str(note))))[0] == 0
+    assert not Path(note.read_text()).exists()

@@ -1,7 +1,8 @@
 """Runs every check, one after the other: python -m tools.run_tests  (make test does this after the set-up).
 
 It stops at the first step that fails. Nothing of the person's home is used: Jupyter, IPython and the journal
-get folders of their own. What measures time runs last, with nothing beside it.
+get folders of their own, and what a killed kernel leaves among the temporary files goes with them. What
+measures time runs last, with nothing beside it.
 """
 
 from __future__ import annotations
@@ -77,6 +78,7 @@ def environment(folder: Path) -> dict[str, str]:
     env = {name: value for name, value in os.environ.items() if name not in ("MPLBACKEND", "PYTHONWARNINGS")}
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         env[name] = str(folder / name.lower())
+    env["TMPDIR"] = tempfile.mkdtemp(dir=folder)
     return env | {"LABS_PRESET": "ci", "LABS_JOURNAL": str(folder / "journal.jsonl"), "OMP_NUM_THREADS": "1"}
 
 
