@@ -58,7 +58,11 @@ def build_parser() -> Parser:
     run = commands.add_parser("run", help="execute a lab's notebook and print its summary")
     run.add_argument("lab", help="number or name, such as 01 or static_memory")
     run.set_defaults(run=_run)
-    for command in (doctor, listing, run):
+    report = commands.add_parser("class-report", help="for teachers: who solved what, from exported journals")
+    report.add_argument("folder", metavar="FOLDER", help="with one exported journal for each learner, NAME.jsonl")
+    report.add_argument("--csv", action="store_true", help="print a table for a spreadsheet, with every exercise")
+    report.set_defaults(run=_class_report)
+    for command in (doctor, listing, run, report):
         add_json(command)
 
     for lab in LABS:
@@ -126,6 +130,14 @@ def _list(args: argparse.Namespace) -> int:
         for row in rows
     ]
     print_result(args, data, "\n".join([*lines, "", str(history)]))
+    return FINE
+
+
+def _class_report(args: argparse.Namespace) -> int:
+    from labs_lib.class_report import class_report
+
+    report = class_report(args.folder)
+    print_result(args, report.as_dict(), report.csv().rstrip("\n") if args.csv else report)
     return FINE
 
 
