@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 SHAPE = re.compile(r"(?P<shape>[0-9]+(x[0-9]+)*)(:(?P<dtype>[a-z0-9]+))?", re.ASCII)
 
 
-def named(name: str, option: str) -> object:
+def named(name: str, option: str, example: str = "torchvision.models:resnet18") -> object:
     """The thing that MODULE:NAME names, looked for in the current folder too.
 
     >>> named("math:pi", "--model")
@@ -29,7 +29,7 @@ def named(name: str, option: str) -> object:
     """
     module, _, attribute = name.partition(":")
     if not module or not attribute:
-        raise LabError(f"{option} {name} is not MODULE:FACTORY.", "", "Write torchvision.models:resnet18.")
+        raise LabError(f"{option} {name} is not MODULE:NAME.", "", f"Write it as in {example}.")
     sys.path.insert(0, os.getcwd())
     try:
         found = importlib.import_module(module)

@@ -93,6 +93,8 @@ def _judge_alone(attempt: Callable, limit: int) -> None:
 def _judge_two_counters(attempt: Callable) -> None:
     def setup() -> SimpleNamespace:
         counters = [attempt(1), attempt(1)]
+        if isinstance(counters[0], type):
+            raise NotYet("return an object with a method take(); you return its class. Call it.")
         if not callable(getattr(counters[0], "take", None)):
             raise NotYet(f"return an object with a method take(); you return {type(counters[0]).__name__}.")
         return SimpleNamespace(counters=counters, got=[])

@@ -25,16 +25,21 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _explore(args: argparse.Namespace) -> int:
-    """Exit code 1 where something is wrong, so that a script or a build can stop there."""
+    """Exit code 1 where something is wrong, or not all was run, so that a script or a build can stop there."""
     from labs_lib.race_conditions import Case
 
-    case = arguments.named(args.case, "the case")
+    case = arguments.named(args.case, "the case", "labs_lib.race_conditions.cases:lazy_model")
     if not isinstance(case, Case):
         raise LabError(
             f"{args.case} is a {type(case).__name__}.",
             "What is explored is a labs_lib.race_conditions.Case.",
             "Write case = Case(setup, [function, function], invariant) in that module.",
         )
+    try:
+        case.setup()
+    except Exception as error:  # the learner's own code
+        what = f"setup() failed with {type(error).__name__}: {error}."
+        raise LabError(what, "", "Call it by itself first.") from error
     if args.replay:
         run = case.replay(args.replay)
         print_result(args, {"case": args.case, **run.as_dict()}, run)
@@ -46,4 +51,6 @@ def _explore(args: argparse.Namespace) -> int:
 
 
 def _switches(text: str) -> int:
-    return 0 if text == "0" else arguments.count(text)
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r} is no whole number, 0 or more")
+    return int(text)

@@ -9,24 +9,22 @@ schedules grows like (steps x threads) to the power of the switches, so a bound 
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from labs_lib.errors import LabError
 from labs_lib.race_conditions.actors import Outcome
 from labs_lib.race_conditions.directors import Prefix, Script, Search, not_determined
 from labs_lib.race_conditions.recorder import Recorder, Step
+from labs_lib.race_conditions.results import Report, Run
 from labs_lib.race_conditions.schedule import Schedule
 from labs_lib.race_conditions.stage import Stage
+from labs_lib.race_conditions.visible import is_suspended, told
 
 State = object
-WHERE = {
-    "visible": "before visible operations of your code",
-    "interpreter": "where this interpreter offers its lock",
-    "every": "before every bytecode",
-}
 
 
 @dataclass(frozen=True)
@@ -39,8 +37,21 @@ class Case:
     """
 
     setup: Callable[[], State]
-    threads: list[Callable[[State], object]]
+    threads: Sequence[Callable[[State], object]]
     invariant: Callable[[State], object]
+
+    def __post_init__(self) -> None:
+        if not callable(self.setup) or not callable(self.invariant):
+            raise LabError("setup and invariant must be functions.", "", "Give setup() and invariant(state).")
+        if not isinstance(self.threads, list | tuple) or not all(map(callable, self.threads)):
+            raise LabError("threads is no list of functions.", "", "Give one such as [add, add]; each gets the state.")
+        for thread in self.threads:
+            if is_suspended(thread):
+                raise LabError(
+                    f"{thread.__name__} is a coroutine or generator function.",
+                    "To call it runs none of its code.",
+                    "Give a plain function, which runs the loop or the generator itself.",
+                )
 
     def explore(self, switches: int = 2, budget_s: float = 10.0, points: str = "visible") -> Report:
         """See `explore`."""
@@ -51,99 +62,9 @@ class Case:
         return replay(self, schedule, points)
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run in full."""
-
-    kind: str  # "ok", "broken", "deadlock" or "raises"
-    problem: str  # what is wrong, empty where nothing is
-    schedule: Schedule
-    steps: tuple[Step, ...]
-    acquisitions: dict[str, int]  # locks taken by each thread, those inside of queues and conditions included
-    state: State
-
-    @property
-    def ok(self) -> bool:
-        return self.kind == "ok"
-
-    @property
-    def turns(self) -> list[list[Step]]:
-        """The steps, those of one turn together."""
-        turns: list[list[Step]] = []
-        for step in self.steps:
-            if not turns or turns[-1][0].thread != step.thread:
-                turns.append([])
-            turns[-1].append(step)
-        return turns
-
-    def __str__(self) -> str:
-        return "\n".join([f"{self.schedule}: {self.problem or 'all is well'}", *map(str, self.steps)])
-
-    def as_dict(self) -> dict[str, object]:
-        return {
-            "kind": self.kind,
-            "problem": self.problem,
-            "schedule": str(self.schedule),
-            "steps": [str(step) for step in self.steps],
-            "acquisitions": self.acquisitions,
-        }
-
-
-@dataclass(frozen=True)
-class Report:
-    """What `explore` found, and what it covered."""
-
-    failure: Run | None  # the shortest failing run
-    schedules: int  # that were run
-    bound: int  # forced switches in each, at most
-    forced: int | None  # forced switches in the failing schedule
-    complete: bool  # whether all schedules within the bound were run, up to those of the failure's length
-    points: str
-    threads: int
-    budget_s: float
-
-    @property
-    def verdict(self) -> str:
-        """"broken", "deadlock", "raises", or "holds": within the bound."""
-        return "holds" if self.failure is None else self.failure.kind
-
-    @property
-    def schedule(self) -> Schedule | None:
-        """Of the shortest failing run: fewest forced switches first, then fewest turns, then fewest steps."""
-        return None if self.failure is None else self.failure.schedule
-
-    def as_dict(self) -> dict[str, object]:
-        return {
-            "verdict": self.verdict,
-            "problem": self.failure.problem if self.failure else None,
-            "schedule": str(self.schedule) if self.failure else None,
-            "forced_switches": self.forced,
-            "schedules": self.schedules,
-            "bound": self.bound,
-            "complete": self.complete,
-            "points": self.points,
-            "threads": self.threads,
-        }
-
-    def __str__(self) -> str:
-        covered = (
-            f"{_counted(self.schedules, 'schedule')} of {_counted(self.threads, 'thread')} with up to "
-            f"{_counted(self.bound, 'forced switch', 'es')} {WHERE[self.points]}"
-        )
-        if self.failure is None:
-            if self.complete:
-                return f"It holds in all {covered}. Of more switches this says nothing."
-            return f"It holds in {covered}; others within this bound were not run in {self.budget_s:g} s."
-        shortest = "No shorter one fails" if self.complete else "There may be a shorter one"
-        return (
-            f"{self.failure.problem[:1].upper()}{self.failure.problem[1:]}. The schedule: {self.schedule}, with "
-            f"{_counted(self.forced, 'forced switch', 'es')}. {shortest}; run: {covered}."
-        )
-
-
 def explore(
     setup: Callable[[], State],
-    threads: Iterable[Callable[[State], object]],
+    threads: Sequence[Callable[[State], object]],
     invariant: Callable[[State], object],
     switches: int = 2,
     budget_s: float = 10.0,
@@ -163,25 +84,29 @@ def explore(
     ('broken', 'A1 B A')
 
     Raises LabError where the functions do not do the same under the same schedule, where one spins, or waits for
-    something that the explorer does not know; and whatever setup() and the invariant raise.
+    something that the explorer does not know; where one schedule changes what the next one does; and whatever
+    setup() raises.
     """
-    case = Case(setup, list(threads), invariant)
-    if switches < 0:
-        raise LabError(f"switches={switches} is below 0.", "", "Give the largest number of forced switches to try.")
+    case = Case(setup, threads, invariant)
+    if not isinstance(switches, int) or switches < 0:
+        raise LabError(f"switches={switches!r} is no number of switches.", "", "Give a whole number, 0 or more.")
+    if not isinstance(budget_s, int | float) or not 0 < budget_s < math.inf:
+        raise LabError(f"budget_s={budget_s!r} is no time.", "", "Give seconds above 0.")
     clock = time.monotonic  # the stage replaces the name
     end = clock() + budget_s
     levels = [deque[Prefix]() for _ in range(switches + 1)]
     levels[0].append(Prefix((), 0))
-    tried, best, told = 0, None, ""
+    tried, best, told_before = 0, None, ""
 
     def report(bound: int, forced: int | None, complete: bool = True) -> Report:
         failure = None if best is None else replay(case, best.schedule, points)
-        if failure is not None and failure.problem != told:
+        if failure is not None and failure.problem != told_before:
             raise not_determined()
         return Report(failure, tried, bound, forced, complete, points, len(case.threads), budget_s)
 
     stage = Stage(case.threads, points)
     with stage.open(setup, invariant):
+        _check_fresh(stage, case)
         for forced, level in enumerate(levels):
             while level:
                 if tried and clock() > end:
@@ -190,7 +115,7 @@ def explore(
                 outcome, problem = _run(stage, case, director)
                 tried += 1
                 if problem and (best is None or _length(outcome) < _length(best)):
-                    best, told = outcome, problem
+                    best, told_before = outcome, problem
                 for alternative, cost in director.alternatives():
                     if forced + cost <= switches:
                         levels[forced + cost].append(alternative)
@@ -208,6 +133,8 @@ def replay(case: Case | tuple, schedule: Schedule | str, points: str = "visible"
     Raises LabError where the schedule asks for a thread that has ended or waits.
     """
     case = case if isinstance(case, Case) else Case(*case)
+    if not isinstance(schedule, str | Schedule):
+        raise LabError(f"{schedule!r} is no schedule.", "", 'Write one such as "A4 B A".')
     schedule = Schedule.parse(schedule) if isinstance(schedule, str) else schedule
     stage, recorder = Stage(case.threads, points), Recorder()
     with stage.open(case.setup, case.invariant):
@@ -230,6 +157,12 @@ def _run(stage: Stage, case: Case, director: Search) -> tuple[Outcome, str]:
     return outcome, _judged(outcome, case, state)[1]
 
 
+def _check_fresh(stage: Stage, case: Case) -> None:
+    """What one schedule leaves behind must not reach the next: the first one twice gives the same twice."""
+    if len({_run(stage, case, Search(Prefix((), 0)))[1] for _ in range(2)}) == 2:
+        raise not_determined()
+
+
 def _judged(outcome: Outcome, case: Case, state: State) -> tuple[str, str]:
     """(kind, problem) of a run."""
     if outcome.problem:
@@ -238,6 +171,10 @@ def _judged(outcome: Outcome, case: Case, state: State) -> tuple[str, str]:
         found = case.invariant(state)
     except AssertionError as error:
         return "broken", str(error).partition("\n")[0] or "an assert of the invariant fails"
+    except LabError:
+        raise
+    except Exception as error:  # such as a KeyError, where something is missing
+        return "broken", f"the invariant raised {told(error)}"
     if isinstance(found, str) and found:
         return "broken", found
     return ("broken", "the invariant does not hold") if found is not None and not found else ("ok", "")
@@ -245,7 +182,3 @@ def _judged(outcome: Outcome, case: Case, state: State) -> tuple[str, str]:
 
 def _length(outcome: Outcome) -> tuple[int, int]:
     return len(outcome.turns), outcome.steps
-
-
-def _counted(count: int, noun: str, plural: str = "s") -> str:
-    return f"{count:,} {noun}{'' if count == 1 else plural}"

@@ -80,6 +80,8 @@ def check_lazy_loading(attempt: Callable) -> str:
         )
 
     def mended(loads: Loads) -> str | bool:
+        if loads.calls == 1 and not loads.got:
+            return "load() raises, and get() does not. What load() raises must reach whoever asked"
         return (loads.calls == 2 and [type(model) for model in loads.got] == [Model]) or (
             f"load() raises in the first call and works in the second. It was called {loads.calls} times, and the "
             f"requests got {loads.got}: the first must see the error, the next must try again"

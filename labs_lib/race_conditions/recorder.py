@@ -20,6 +20,7 @@ VERBS = {
     "iterate": "iterates",
     "enter": "enters",
     "leave": "leaves",
+    "yield": "yields",
     "step": "does",
 }
 PLAIN = (bool, int, float, complex, str, bytes, type(None), list, tuple, dict, set, frozenset)  # shown as they are

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import ctypes
+import linecache
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -20,7 +21,7 @@ from labs_lib.race_conditions.actors import Aborted, Actor, Director, Outcome, W
 from labs_lib.race_conditions.locks import StageLock, stand_ins
 from labs_lib.race_conditions.schedule import letter
 from labs_lib.race_conditions.stepping import stepped, stepping
-from labs_lib.race_conditions.visible import Operation, check_points, is_yours, operations
+from labs_lib.race_conditions.visible import Operation, check_points, is_yours, operations, told
 
 MOST_STEPS = 20_000  # of one run: beyond, it is taken to spin
 MOST_THREADS = 26
@@ -79,9 +80,11 @@ class Stage:
         seen = 0
         while not self.over.acquire(timeout=PATIENCE_S):
             if seen == self.outcome.steps:
-                running = letter(self.outcome.turns[-1][0])
+                running = self.actors[self.outcome.turns[-1][0]]
+                frame = running.frame
+                line = linecache.getline(frame.f_code.co_filename, frame.f_lineno).strip() if frame else "its start"
                 raise LabError(
-                    f"Thread {running} has done no step for {PATIENCE_S} s.",
+                    f"Thread {letter(running.number)} has done no step for {PATIENCE_S} s, since {line}.",
                     "It computes for long, or waits for what the explorer does not know: input, a lock that was made "
                     "before setup() ran.",
                     "Make locks in setup(), and leave out what is slow.",
@@ -120,8 +123,11 @@ class Stage:
                 pass
             except LabError as error:
                 self._abort(error)
+            except ImportError as error:
+                why = "A module that makes threads or locks can't be loaded while a program is explored."
+                self._abort(LabError(f"{letter(actor.number)}: {error}.", why, "Import it at the top of the file."))
             except BaseException as error:  # whatever the learner's code raises ends the run
-                self._end("raises", f"{letter(actor.number)} raised {_told(error)}")
+                self._end("raises", f"{letter(actor.number)} raised {told(error)}")
             if self.watcher is not None:
                 self.watcher.after(actor.number)
         self._leave(actor)
@@ -171,8 +177,8 @@ class Stage:
                 LabError(
                     f"A schedule did not end within {MOST_STEPS:,} steps: {letter(actor.number)} is at "
                     f"`{operation.source or operation.name}`.",
-                    "A thread that waits in a loop for another one keeps it from running.",
-                    "Wait with a Condition or Event, or call time.sleep in the loop: others run meanwhile.",
+                    "It does much work, or threads wait in loops for each other, each keeping the others from running.",
+                    "Make the work smaller; wait with a Condition or Event, or with time.sleep in the loop.",
                 )
             )
             self._unwind(actor)
@@ -266,8 +272,8 @@ class Stage:
         if actor is None:
             raise LabError(
                 "setup() or the invariant waits for a lock that nobody will release.",
-                "They run while no thread does.",
-                "Look at the state without taking its locks.",
+                "They run while no thread does: a thread has ended without releasing it.",
+                "Make locks in setup(), release them with `with`, and look at the state without taking them.",
             )
         if self.aborting:
             self._unwind(actor)
@@ -284,15 +290,8 @@ class Stage:
         actor = self.by_ident.get(_thread.get_ident())
         if actor is None or self.aborting:
             return
-        others = [other.number for other in self.actors if other.ready and other is not actor]
+        # The next ones round the circle, so that sleepers do not wake only each other while a third one starves.
+        circle = self.actors[actor.number + 1 :] + self.actors[: actor.number]
+        others = [other.number for other in circle if other.ready]
         self._hand_to(self._next([*others, actor.number], ("sleep", actor.number), [0] * len(others) + [bool(others)]))
         self._wait_at_gate(actor)
-
-
-def _told(error: BaseException) -> str:
-    """The error in one line, with the line of code that raised it."""
-    where = error.__traceback__
-    while where is not None and where.tb_next is not None and is_yours(where.tb_next.tb_frame.f_code):
-        where = where.tb_next
-    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-    return text if where is None else f"{text} (line {where.tb_lineno} of {where.tb_frame.f_code.co_name})"

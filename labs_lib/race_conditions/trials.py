@@ -23,7 +23,10 @@ def explored(setup: Callable, threads: list[Callable], invariant: Callable, wait
     if report.verdict == "deadlock":
         raise NotYet(f"in the schedule {report.schedule} {waits}")
     if report.failure:
-        raise NotYet(f"{report.failure.problem} in the schedule {report.schedule}.")
+        stops = f" ({'; '.join(report.failure.stops)})" if report.failure.stops else ""
+        raise NotYet(f"{report.failure.problem} in the schedule {report.schedule}{stops}.")
+    if not report.complete:
+        raise NotYet(f"{PATIENCE_S} s were too little for all schedules: it takes far more steps than it needs.")
     return report.schedules
 
 

@@ -10,9 +10,11 @@ such as a list in `a + b`, the steps are coarser than the machine's, and `points
 from __future__ import annotations
 
 import dis
+import inspect
 import linecache
 import sys
 import sysconfig
+import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
@@ -37,6 +39,7 @@ KINDS = {
     **dict.fromkeys(WRITES, "write"),
     **dict.fromkeys(CALLS, "call"),
     **dict.fromkeys(("GET_ITER", "FOR_ITER"), "iterate"),
+    "YIELD_VALUE": "yield",  # until then the generator runs, and no other thread may ask it for more
     "BEFORE_WITH": "enter",
     "WITH_EXCEPT_START": "leave",
 }
@@ -51,7 +54,8 @@ OFFERS_BEHIND = ("RESUME", "CALL", "CALL_KW", "CALL_FUNCTION_EX")  # besides jum
 LIBRARIES = tuple(sysconfig.get_paths()[name] for name in ("stdlib", "platstdlib", "purelib", "platlib"))
 HERE = Path(__file__).resolve().parent
 MACHINERY = {
-    *("actors", "directors", "explorer", "locks", "reach", "recorder", "schedule", "stage", "stepping", "visible"),
+    *("actors", "directors", "explorer", "locks", "reach", "recorder", "results", "schedule", "stage"),
+    *("stepping", "visible"),
 }
 
 
@@ -66,6 +70,13 @@ def _is_your_file(file: str) -> bool:
 def is_yours(code: CodeType) -> bool:
     """Whether a function is stepped through: not one of the standard library, of a package or of the explorer."""
     return _is_your_file(code.co_filename)
+
+
+def told(error: BaseException) -> str:
+    """The error in one line, with the last line of your code on the way to it."""
+    text = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    yours = [(frame, line) for frame, line in traceback.walk_tb(error.__traceback__) if is_yours(frame.f_code)]
+    return f"{text} (line {yours[-1][1]} of {yours[-1][0].f_code.co_name})" if yours else text
 
 
 @dataclass(frozen=True)
@@ -105,6 +116,12 @@ class Operation:
             if self.variable in names:
                 return not isinstance(names[self.variable], CONSTANTS)
         return True
+
+
+def is_suspended(function: object) -> bool:
+    """Whether a call of it only makes a coroutine or a generator."""
+    kinds = (inspect.isgeneratorfunction, inspect.iscoroutinefunction, inspect.isasyncgenfunction)
+    return any(kind(function) for kind in kinds)
 
 
 def operations(code: CodeType, points: str) -> dict[int, Operation]:

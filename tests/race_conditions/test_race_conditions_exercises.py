@@ -469,7 +469,7 @@ WRONG = {
         (loads_at_once, "before anybody asked for it"),
         (keeps_the_lock_after_a_failure, "also when load() raises"),
         (true_models_only, "the model is loaded 3 times."),
-        (swallows_the_failure, "the first must see the error"),
+        (swallows_the_failure, "load() raises, and get() does not"),
         (one_model_for_all, "they share what belongs"),
         (the_model_itself, "return get, a function"),
     ],
