@@ -75,7 +75,10 @@ def _judge_timed(attempt: Callable, fetch: list[int], step: list[int], start: in
     clock, waits = Clock(), []
     loader = TickingLoader(clock, fetch, start)
     true = [ticks + (start if number == 0 else 0) for number, ticks in enumerate(fetch)]
-    batches = iter(attempt(loader, waits, clock))
+    delivery = attempt(loader, waits, clock)
+    if delivery is None:
+        raise NotYet("your function returned None: yield each batch as it arrives.")
+    batches = iter(delivery)
     for number in range(taken):
         batch = next(batches, None)
         if batch != f"batch {number}":
@@ -122,7 +125,7 @@ def _judge_waits(waits: list[object], true: list[int], step: list[int], start: i
 class Pieces:
     """Files, and the three pieces of a pipeline over them, which note every call.
 
-    `augment` writes into the image it gets, as a crop or flip by views and `*=` does.
+    `augment` writes into the image it gets and returns another view of it, as a crop or flip and `*=` do.
     """
 
     def __init__(self, count: int) -> None:
@@ -131,6 +134,7 @@ class Pieces:
         self.read_calls: list[int] = []
         self.decode_calls: list[int] = []
         self.seen: list[np.ndarray] = []  # what each call of augment got, as it was then
+        self.written: list[np.ndarray] = []  # what it made of that
         self.given: list[np.ndarray] = []  # what it returned, as it was then
 
     def read(self, index: int) -> bytes:
@@ -144,16 +148,21 @@ class Pieces:
     def augment(self, image: np.ndarray) -> np.ndarray:
         self.seen.append(image.copy())
         image += self.rng.integers(1, 256, dtype=np.uint8)
-        self.given.append(image.copy())
-        return image
+        self.written.append(image.copy())
+        flipped = image[::-1, ::-1]
+        self.given.append(flipped.copy())
+        return flipped
+
+
+FILES = 200  # more than the 128 that functools.lru_cache keeps by default
 
 
 def check_cached(attempt: Callable) -> str:
     rng = random.Random()
-    for count in (1, 40):
+    for count in (1, FILES):
         _judge_cached(attempt, count, [rng.sample(range(count), count) for _ in range(3)])
     _judge_cached(attempt, 30, [[rng.randrange(30) for _ in range(50)], rng.sample(range(5, 20), 12)])
-    return "3 epochs over 40 files took 40 reads, 40 decodes and 120 augmentations (counted)."
+    return f"3 epochs over {FILES} files took {FILES} reads, {FILES} decodes and {3 * FILES} augmentations (counted)."
 
 
 def _judge_cached(attempt: Callable, count: int, epochs: list[list[int]]) -> None:
@@ -188,14 +197,21 @@ def _judge_cached(attempt: Callable, count: int, epochs: list[list[int]]) -> Non
 
 def _judge_item(pieces: Pieces, index: int, epoch: int, answer: object, kept: list) -> None:
     if not np.array_equal(pieces.seen[-1], pieces.images[index]):
-        if any(np.array_equal(pieces.seen[-1], image) for image in pieces.given[:-1]):
+        if index not in pieces.decode_calls:
+            raise NotYet(
+                f"augment got a picture for file {index}, which was not decoded in this call of your function, but in "
+                "an earlier one, of other files. Make the cache anew in each call: inside the function."
+            )
+        if any(np.array_equal(pieces.seen[-1], image) for image in pieces.written[:-1]):
             raise NotYet(
                 f"in epoch {epoch} augment got item {index} with an older augmentation still in it. It writes into the "
                 "image that it gets: give it a copy, and keep the original."
             )
         raise NotYet(f"augment got another picture than that of file {index}, as it is after decode.")
     if not np.array_equal(answer, pieces.given[-1]):
-        raise NotYet(f"item({index}) must return what augment returned for it.")
+        raise NotYet(
+            f"item({index}) must return what augment returned for it, which need not be the picture that it got."
+        )
     if any(not np.array_equal(then, now) for _, then, now in kept):
         raise NotYet("an item that you returned before has changed since: each one needs memory of its own.")
     kept.append((index, np.array(answer), answer))

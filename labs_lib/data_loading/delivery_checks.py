@@ -11,10 +11,12 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
+from operator import index
 from typing import NamedTuple
 
 from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
+from labs_lib.data_loading.settings import crew
 from labs_lib.data_loading.simulate import simulate
 from labs_lib.exercises import NotYet
 
@@ -79,14 +81,20 @@ def _judge_shares(attempt: Callable, workers: int, batch: int, samples: list, ab
     shares = []
     for worker in range(workers):
         stream = Stream(samples)
-        own = iter(attempt(stream, batch, worker, workers))
+        delivery = attempt(stream, batch, worker, workers)
+        if delivery is None:
+            raise NotYet("your function returned None: yield the samples that are this worker's.")
+        own = iter(delivery)
         mine = list(islice(own, 1))
-        if mine and stream.taken > (limit := samples.index(mine[0]) + 1 if mine[0] in samples else len(samples)):
+        if mine and mine[0] in samples and stream.taken > (first := samples.index(mine[0])) + batch:
             raise NotYet(
                 f"worker {worker} has taken {stream.taken} samples from the stream before it gave its first, which "
-                f"is number {limit}. A stream may be endless: take a sample, pass it on or leave it out."
+                f"is number {first}, counted from 0. A stream may be endless: read at most one batch ahead, here "
+                f"{batch}."
             )
         shares.append(mine + list(own))
+    if any(isinstance(sample, list | tuple) for share in shares for sample in share):
+        raise NotYet(f"{about}: you yield whole batches. Yield samples; the DataLoader makes the batches.")
     given = Counter(sample for share in shares for sample in share)
     if foreign := set(given) - set(samples):
         raise NotYet(f"{about}: {next(iter(foreign))!r} is no sample of the stream. Yield the samples themselves.")
@@ -101,9 +109,9 @@ def _judge_shares(attempt: Callable, workers: int, batch: int, samples: list, ab
     if delivered != samples:
         place = next(i for i, (a, b) in enumerate(zip(delivered, samples, strict=True)) if a != b)
         raise NotYet(
-            f"{about}: each sample comes once, but sample {place} to arrive is {delivered[place]!r}, not "
-            f"{samples[place]!r}. The DataLoader takes one batch from worker 0, one from worker 1, and so on: whose is "
-            "batch k?"
+            f"{about}: each sample comes once, but number {place} to arrive, counted from 0, is {delivered[place]!r}, "
+            f"not {samples[place]!r}. The DataLoader takes one batch from worker 0, one from worker 1, and so on: "
+            "whose is batch k?"
         )
     batches = [-(-len(share) // batch) for share in shares]
     if max(batches) > min(batches) + 1:
@@ -176,20 +184,24 @@ def epochs_of(pipeline: Pipeline) -> list[int]:
 
 
 def _judge_choice(attempt: Callable, pipeline: Pipeline, about: str) -> None:
-    workers = attempt(pipeline)
-    if not isinstance(workers, int) or isinstance(workers, bool) or not 0 <= workers <= MOST_WORKERS:
-        raise NotYet(f"{about}: return a whole number from 0 to {MOST_WORKERS}; you return {workers!r}.")
+    answer = attempt(pipeline)
+    try:
+        workers = -1 if isinstance(answer, bool) else index(answer)  # NumPy's whole numbers are some too
+    except TypeError:
+        workers = -1
+    if not 0 <= workers <= MOST_WORKERS:
+        raise NotYet(f"{about}: return a whole number from 0 to {MOST_WORKERS}; you return {answer!r}.")
     epochs = epochs_of(pipeline)
     enough = next(count for count, epoch in enumerate(epochs) if epoch <= WITHIN * min(epochs))
     if epochs[workers] > WITHIN * min(epochs):
         late = workers > enough
         fault = "starting them takes longer than they save" if late else "the consumer waits, and more would end that"
         raise NotYet(
-            f"{about}: with {workers} workers an epoch takes {epochs[workers]} ticks, with {enough} it takes "
+            f"{about}: with {crew(workers)} an epoch takes {epochs[workers]} ticks, with {enough} it takes "
             f"{epochs[enough]} (modelled): {fault}."
         )
     if workers > enough + SPARE:
         raise NotYet(
-            f"{about}: {workers} workers, and {enough} are enough (modelled): cores and consumer can take no more. "
-            "Each one costs memory and start-up."
+            f"{about}: you take {crew(workers)}, and {enough} {'is' if enough == 1 else 'are'} enough (modelled): "
+            "cores and consumer can take no more. Each one costs memory and start-up."
         )

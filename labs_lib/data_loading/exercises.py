@@ -113,7 +113,7 @@ EXERCISES = {
         ),
         Exercise(
             id="4.2",
-            title="half the decodes, and every epoch still new",
+            title="one decode a file, and every epoch still new",
             minutes=5,
             difficulty=2,
             checked="what augment gets and what item returns, then reads and decodes over several epochs",
@@ -138,7 +138,7 @@ EXERCISES = {
             title="a batch without lists",
             minutes=5,
             difficulty=2,
-            checked="images, labels and their types, then operators, bytes allocated and Python's own memory",
+            checked="images, labels and their types, then bytes allocated, Python's own memory, and time",
             starter=collate_starter,
             solution=collate_solution,
             why=(
@@ -171,7 +171,7 @@ EXERCISES = {
                 "Count the samples as they pass, and let each worker leave out what belongs to others.",
                 "The DataLoader asks the workers in turn, and for a whole batch each time. So deal out batches, not "
                 "samples.",
-                "Sample number i lies in batch i // batch. That batch is worker (i // batch) % workers's.",
+                "Sample number i, from 0, lies in batch i // batch. It belongs to worker (i // batch) % workers.",
             ),
             check=delivery_checks.check_shard,
         ),
@@ -180,7 +180,7 @@ EXERCISES = {
             title="three loaders, three settings",
             minutes=10,
             difficulty=4,
-            checked="the epoch on the virtual clock, for three planted loaders and random ones; no worker too many",
+            checked="the epoch on the virtual clock, for three planted loaders and random ones; one worker to spare",
             starter=choose_starter,
             solution=choose_solution,
             why=(

@@ -14,6 +14,14 @@ from torch.utils.data import DataLoader, Dataset, Subset
 from labs_lib.machine import synchronize
 
 
+def crew(workers: int) -> str:
+    """
+    >>> [crew(workers) for workers in (0, 1, 2)]
+    ['no workers', '1 worker', '2 workers']
+    """
+    return f"{workers or 'no'} worker{'s' if workers != 1 else ''}"
+
+
 @dataclass(frozen=True)
 class Setting:
     """One way to load a dataset."""
@@ -41,7 +49,7 @@ class Setting:
         >>> print(Setting(workers=2, persistent=True))
         2 workers, persistent, batch 32
         """
-        words = [f"{self.workers} worker{'s' if self.workers != 1 else ''}" if self.workers else "no workers"]
+        words = [crew(self.workers)]
         words += ["persistent"] * self.persistent + [f"prefetch {self.prefetch}"] * (self.prefetch != 2)
         words += [f"batch {self.batch}"] + ["pinned"] * self.pinned + ["predecoded"] * self.predecoded
         return ", ".join(words)

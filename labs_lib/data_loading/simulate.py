@@ -42,18 +42,18 @@ class _Worker:
 
 @dataclass
 class _Diary:
-    """Events, where a tick that goes on with the last one makes it longer."""
+    """Events, where one that goes on with the last one makes it longer."""
 
     events: list[Event] = field(default_factory=list)
     last: dict[str, int] = field(default_factory=dict)
 
-    def tick(self, who: str, what: str, now: int, batch: int) -> None:
+    def note(self, who: str, what: str, now: int, ticks: int, batch: int) -> None:
         place = self.last.get(who)
         if place is not None and self.events[place][1:2] + self.events[place][3:] == (what, now, batch):
-            self.events[place] = self.events[place]._replace(stop=now + 1)
+            self.events[place] = self.events[place]._replace(stop=now + ticks)
             return
         self.last[who] = len(self.events)
-        self.events.append(Event(who, what, now, now + 1, batch))
+        self.events.append(Event(who, what, now, now + ticks, batch))
 
 
 def simulate(
@@ -72,12 +72,14 @@ def simulate(
     >>> simulate(batches=4, wait=3, cpu=1, step=2, workers=2).idle_steps
     [4, 0, 0, 0]
 
-    Raises LabError for a negative count.
+    Raises LabError for a negative count, and for what is no whole number.
     """
     numbers = {"batches": batches, "step": step, "wait": wait, "cpu": cpu, "workers": workers, "startup": startup}
-    for name, value in {**numbers, "prefetch": prefetch - 1, "cores": 0 if cores is None else cores - 1}.items():
-        if value < 0:
-            raise LabError(f"{name} is too small.", "Costs are at least 0, prefetch and cores at least 1.", "")
+    for name, value in {**numbers, "prefetch": prefetch, "cores": 1 if cores is None else cores}.items():
+        if not hasattr(value, "__index__"):
+            raise LabError(f"{name}={value!r} is no whole number.", "The virtual clock counts in ticks.", "Round it.")
+        if value < (name in ("prefetch", "cores")):
+            raise LabError(f"{name}={value} is too small.", "Costs are at least 0, prefetch and cores at least 1.", "")
     if workers == 0:
         return _alone(batches, step, wait, cpu)
     return _with_workers(batches, step, wait, cpu, workers, prefetch, startup, cores)
@@ -110,16 +112,18 @@ def _with_workers(
                 moved |= _turn(worker, batches, received + workers * prefetch, workers, (wait, cpu), ready)
         if received == batches and not step_left:
             break
-        free = len(crew) + 1 if cores is None else cores
+        computing = _with_a_core(crew, (len(crew) + 1 if cores is None else cores) - bool(step_left))
+        # Nobody begins or ends anything before the first of these is over: until then all go on as they are.
+        ticks = min(left for left in (step_left, *(_left(worker, computing) for worker in crew)) if left)
         if step_left:
-            step_left, free = step_left - 1, free - 1
-            diary.tick(CONSUMER, "compute", now, received - 1)
+            step_left -= ticks
+            diary.note(CONSUMER, "compute", now, ticks, received - 1)
         else:
-            idle_steps[received] += 1
-            diary.tick(CONSUMER, "idle", now, received)
-        for worker in sorted(crew, key=lambda worker: (worker.next_batch if worker.batch is None else worker.batch)):
-            free -= _work(worker, diary, now, free)
-        now += 1
+            idle_steps[received] += ticks
+            diary.note(CONSUMER, "idle", now, ticks, received)
+        for worker in crew:
+            _work(worker, diary, now, ticks, computing)
+        now += ticks
     return Schedule(now, sum(idle_steps), idle_steps, diary.events)
 
 
@@ -138,21 +142,30 @@ def _turn(
     return False
 
 
-def _work(worker: _Worker, diary: _Diary, now: int, free: int) -> int:
-    """One tick of one worker; returns how many cores it takes."""
+def _with_a_core(crew: list[_Worker], free: int) -> set[int]:
+    """The numbers of the workers that compute: those with the earliest batches, as far as `free` cores go."""
+    wanting = [worker for worker in crew if worker.batch is not None and not worker.wait_left]
+    return {worker.number for worker in sorted(wanting, key=lambda worker: worker.batch)[:free]}
+
+
+def _left(worker: _Worker, computing: set[int]) -> int:
+    """Ticks until this worker is done with what it does now; 0 where it does nothing that ends by itself."""
+    return worker.start_left or worker.wait_left or (worker.cpu_left if worker.number in computing else 0)
+
+
+def _work(worker: _Worker, diary: _Diary, now: int, ticks: int, computing: set[int]) -> None:
+    """So many ticks of one worker."""
     who = f"worker {worker.number}"
     if worker.start_left:
-        worker.start_left -= 1
-        diary.tick(who, "start", now, worker.next_batch)
+        worker.start_left -= ticks
+        diary.note(who, "start", now, ticks, worker.next_batch)
     elif worker.batch is None:
         pass
     elif worker.wait_left:
-        worker.wait_left -= 1
-        diary.tick(who, "wait", now, worker.batch)
-    elif free > 0:
-        worker.cpu_left -= 1
-        diary.tick(who, "cpu", now, worker.batch)
-        return 1
+        worker.wait_left -= ticks
+        diary.note(who, "wait", now, ticks, worker.batch)
+    elif worker.number in computing:
+        worker.cpu_left -= ticks
+        diary.note(who, "cpu", now, ticks, worker.batch)
     else:
-        diary.tick(who, "queue", now, worker.batch)
-    return 0
+        diary.note(who, "queue", now, ticks, worker.batch)

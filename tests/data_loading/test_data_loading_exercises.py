@@ -3,6 +3,7 @@
 import math
 import time
 from functools import lru_cache
+from itertools import islice
 
 import numpy as np
 import pytest
@@ -95,6 +96,11 @@ def drops_the_first_batch(loader, waits, clock):
         yield batch
 
 
+def returns_nothing(*inputs):
+    for _ in inputs[0]:
+        pass
+
+
 def notes_the_time_of_day(loader, waits, clock):
     for batch in loader:
         waits.append(clock())
@@ -121,6 +127,22 @@ def caches_only_the_bytes(read, decode, augment):
 def a_small_cache(read, decode, augment):
     image = lru_cache(maxsize=8)(lambda index: decode(read(index)))
     return lambda index: augment(image(index).copy())
+
+
+def the_default_cache(read, decode, augment):
+    image = lru_cache(lambda index: decode(read(index)))
+    return lambda index: augment(image(index).copy())
+
+
+def drops_what_augment_returns(read, decode, augment):
+    image = lru_cache(maxsize=None)(lambda index: decode(read(index)))
+
+    def item(index):
+        own = image(index).copy()
+        augment(own)
+        return own
+
+    return item
 
 
 def reads_again(read, decode, augment):
@@ -296,6 +318,23 @@ def lists_the_stream(samples, batch, worker, workers):
             yield sample
 
 
+def whole_batches(samples, batch, worker, workers):
+    samples, turn = iter(samples), 0
+    while part := list(islice(samples, batch)):
+        if turn % workers == worker:
+            yield part
+        turn += 1
+
+
+def two_batches_ahead(samples, batch, worker, workers):
+    samples, turn = iter(samples), 0
+    while part := list(islice(samples, 2 * batch)):
+        for number, sample in enumerate(part):
+            if (turn + number // batch) % workers == worker:
+                yield sample
+        turn += 2
+
+
 def for_four_workers(samples, batch, worker, workers):
     for number, sample in enumerate(samples):
         if number // batch % 4 == worker:
@@ -335,6 +374,10 @@ def not_a_number(loader):
     return {"num_workers": 4}
 
 
+def a_truth(loader):
+    return True
+
+
 def a_fraction(loader):
     return (loader.wait + loader.cpu) / loader.step
 
@@ -354,6 +397,7 @@ WRONG = {
         (by_a_clock_of_its_own, "never look at the clock"),
         (drops_the_first_batch, "passes on None"),
         (notes_the_time_of_day, "you note"),
+        (returns_nothing, "returned None: yield each batch"),
     ],
     "4.2": [
         (caches_what_is_augmented, "every epoch would see the same picture"),
@@ -361,7 +405,9 @@ WRONG = {
         (caches_only_the_bytes, "Decode each file once"),
         (a_small_cache, "forget none"),
         (reads_again, "A picture that is kept needs no file"),
-        (one_cache_for_all, "another picture than that of file"),
+        (the_default_cache, "forget none"),
+        (drops_what_augment_returns, "must return what augment returned"),
+        (one_cache_for_all, "Make the cache anew in each call"),
         (one_buffer, "has changed since"),
         (never_augments, "after 0 calls of augment"),
         (returns_the_original, "must return what augment returned"),
@@ -387,11 +433,14 @@ WRONG = {
         (in_blocks, "samples from the stream before it gave its first"),
         (everything, "is delivered 2 times"),
         (only_worker_zero, "share them evenly"),
-        (drops_the_tail, "from the stream before it gave its first"),
+        (drops_the_tail, "nobody delivers"),
+        (whole_batches, "Yield samples; the DataLoader makes the batches"),
+        (two_batches_ahead, "read at most one batch ahead"),
+        (returns_nothing, "returned None: yield the samples"),
         (numbers_only, "is no sample of the stream"),
         (lists_the_stream, "from the stream before it gave its first"),
         (for_four_workers, "nobody delivers"),
-        (one_off, "each sample comes once, but"),
+        (one_off, "to arrive, counted from 0, is"),
     ],
     "4.5": [
         (always_four, "more would end that"),
@@ -402,6 +451,7 @@ WRONG = {
         (only_the_three, ""),
         (not_a_number, "return a whole number"),
         (a_fraction, "return a whole number"),
+        (a_truth, "you return True"),
         (at_most_a_core_each, "more would end that"),
     ],
 }
@@ -458,6 +508,18 @@ def batch_by_batch(samples, batch, worker, workers):
         turn = (turn + 1) % workers
 
 
+def a_batch_at_a_time(samples, batch, worker, workers):
+    samples, turn = iter(samples), 0
+    while part := list(islice(samples, batch)):
+        if turn % workers == worker:
+            yield from part
+        turn += 1
+
+
+def in_numpy(loader):
+    return np.int64(EXERCISES["4.5"].solution(loader))
+
+
 def by_search(loader):
     epochs = [simulate(**loader._asdict(), workers=workers).epoch for workers in range(17)]
     return next(workers for workers, epoch in enumerate(epochs) if epoch <= 1.05 * min(epochs))
@@ -471,7 +533,9 @@ class TestExercises(ExerciseTests):
         ("4.3", into_place),
         ("4.3", by_numpy),
         ("4.4", batch_by_batch),
+        ("4.4", a_batch_at_a_time),
         ("4.5", by_search),
+        ("4.5", in_numpy),
     )
 
 

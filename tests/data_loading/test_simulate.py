@@ -80,6 +80,12 @@ def test_lanes_do_not_overlap():
         assert all(event.start < event.stop for event in lane)
 
 
+@pytest.mark.parametrize("wrong", [{"step": 2.5}, {"step": "3"}, {"workers": 1.5}, {"wait": None}, {"cores": 2.0}])
+def test_what_is_no_whole_number(wrong):
+    with pytest.raises(LabError, match=f"{next(iter(wrong))}=.* is no whole number"):
+        simulate(**{"batches": 2, "step": 1, **wrong})
+
+
 @pytest.mark.parametrize("wrong", [{"batches": -1}, {"prefetch": 0}, {"cores": 0}, {"workers": -2}, {"step": -1}])
 def test_what_cannot_be(wrong):
     with pytest.raises(LabError, match="too small"):
