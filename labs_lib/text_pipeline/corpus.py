@@ -1,0 +1,147 @@
+"""A whole corpus as two arrays: the code points of all strings in a row, and where each string begins."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+
+from labs_lib.errors import LabError
+from labs_lib.units import size_text
+
+BLOCK = 2**22  # bytes of a file read at a time
+LARGE = 2**28  # bytes of code points from which on they lie in a file instead of in memory
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """`codes[offsets[i]:offsets[i + 1]]` are the code points of string i.
+
+    codes: uint8 (characters,) where all code points are below 256, else uint32. offsets: int64 (strings + 1,).
+    """
+
+    codes: np.ndarray
+    offsets: np.ndarray
+
+    @classmethod
+    def from_strings(cls, strings: Sequence[str]) -> Corpus:
+        """
+        >>> Corpus.from_strings(["ab", "", "c"]).offsets.tolist()
+        [0, 2, 2, 3]
+        >>> Corpus.from_strings(["déjà vu"]).codes.dtype, Corpus.from_strings(["π"]).codes.tolist()
+        (dtype('uint8'), [960])
+        """
+        joined = "".join(strings)
+        offsets = np.zeros(len(strings) + 1, np.int64)
+        np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)), out=offsets[1:])
+        return cls(_codes(joined), offsets)
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Corpus:
+        """The lines of a text file in UTF-8, without their ends.
+
+        A file whose code points take 256 MiB or more is read piece by piece into a temporary file, and `codes` is
+        a memory map of that.
+
+        Raises LabError where the file cannot be read, or is not UTF-8.
+        """
+        characters, count, highest = 0, 0, 0
+        for lines in line_blocks(path):
+            part = cls.from_strings([line.rstrip("\r\n") for line in lines])
+            characters, count = characters + len(part.codes), count + len(part)
+            highest = max(highest, int(part.codes.max(initial=0)))
+        dtype = np.dtype(np.uint8 if highest < 256 else np.uint32)
+        codes, offsets = _room(characters, dtype), np.zeros(count + 1, np.int64)
+        start, done = 0, 0
+        for lines in line_blocks(path):
+            part = cls.from_strings([line.rstrip("\r\n") for line in lines])
+            codes[start : start + len(part.codes)] = part.codes
+            offsets[done : done + len(part) + 1] = part.offsets + start
+            start, done = start + len(part.codes), done + len(part)
+        return cls(codes, offsets)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Characters of each string, int64 (strings,)."""
+        return np.diff(self.offsets)
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    def __getitem__(self, part: slice) -> Corpus:
+        """Strings in a row, as a corpus that shares the code points."""
+        start, stop, _ = part.indices(len(self))
+        offsets = self.offsets[start : max(start, stop) + 1]
+        return Corpus(self.codes[offsets[0] : offsets[-1]], offsets - offsets[0])
+
+    def strings(self) -> list[str]:
+        """The strings again.
+
+        >>> Corpus.from_strings(["naïve", "", "π"]).strings()
+        ['naïve', '', 'π']
+        """
+        joined = text_of(self.codes)
+        ends = self.offsets.tolist()
+        return [joined[start:end] for start, end in pairwise(ends)]
+
+    def same(self, other: Corpus) -> bool:
+        """Whether both hold the same strings, code point for code point."""
+        return np.array_equal(self.offsets, other.offsets) and np.array_equal(self.codes, other.codes)
+
+    def blocks(self, characters: int) -> Iterator[tuple[int, Corpus]]:
+        """(index of its first string, corpus) of parts of about so many characters, which stay in the cache."""
+        ends = np.searchsorted(self.offsets, np.arange(characters, len(self.codes), characters), "left")
+        edges = np.unique([0, *ends, len(self)]).tolist()
+        for start, stop in pairwise(edges):
+            yield start, self[start:stop]
+
+    def __repr__(self) -> str:
+        return f"Corpus of {len(self):,} strings, {len(self.codes):,} characters, {size_text(self.codes.nbytes)}"
+
+
+def concatenated(parts: Sequence[Corpus], dtype: np.dtype) -> Corpus:
+    """The strings of all parts in a row; `dtype` is that of the code points where there is no part."""
+    lengths = np.concatenate([np.zeros(1, np.int64), *(part.lengths for part in parts)])
+    return Corpus(np.concatenate([np.empty(0, dtype), *(part.codes for part in parts)]), np.cumsum(lengths))
+
+
+def line_blocks(path: str | Path) -> Iterator[list[str]]:
+    """The lines of a file with their ends, some MiB at a time; a line ends with a line feed, as Unix has it."""
+    try:
+        with open(path, encoding="utf-8", newline="\n") as file:
+            while lines := file.readlines(BLOCK):
+                yield lines
+    except UnicodeDecodeError as error:
+        raise LabError(
+            f"{path} is not UTF-8: byte {error.object[error.start]:#x} has no meaning there.",
+            "",
+            "Convert it, for instance with: iconv -f latin1 -t utf-8.",
+        ) from error
+    except OSError as error:
+        raise LabError(f"Can't read {path}: {error.strerror}.", "", "Check the path.") from error
+
+
+def text_of(codes: np.ndarray) -> str:
+    """The code points as one string."""
+    if codes.dtype == np.uint8:
+        return codes.tobytes().decode("latin-1")
+    return codes.astype("<u4", copy=False).tobytes().decode("utf-32-le", "surrogatepass")
+
+
+def _codes(joined: str) -> np.ndarray:
+    """Latin-1 is Unicode's first 256 code points, a byte each; UTF-32 takes four for any of them."""
+    try:
+        return np.frombuffer(joined.encode("latin-1"), np.uint8)
+    except UnicodeEncodeError:
+        return np.frombuffer(joined.encode("utf-32-le", "surrogatepass"), "<u4").astype(np.uint32, copy=False)
+
+
+def _room(characters: int, dtype: np.dtype) -> np.ndarray:
+    if characters * dtype.itemsize < LARGE:
+        return np.empty(characters, dtype)
+    with tempfile.TemporaryFile(prefix="labs-corpus-") as file:  # stays readable while the map is alive
+        return np.memmap(file, dtype, "w+", shape=(characters,))
