@@ -8,8 +8,10 @@ position. Light to import, since spawned workers do: torch and numba are importe
 from labs_lib.text_pipeline.better_python import better_python, numpy_per_string
 from labs_lib.text_pipeline.corpus import Corpus
 from labs_lib.text_pipeline.engines import ENGINES, augment, clean_corpus, dataset, encode, pipeline
+from labs_lib.text_pipeline.ladder import CASE, REFERENCE, RUNGS, Ladder, Rung, ladder, rungs_here
 from labs_lib.text_pipeline.numba_engine import compile_kernels
 from labs_lib.text_pipeline.philox import CHARACTERS, SHUFFLE, WORDS, philox, uniform, uniforms, word, words
+from labs_lib.text_pipeline.pictures import ladder_picture, overhead_picture
 from labs_lib.text_pipeline.processes import (
     METHODS,
     Job,

@@ -1,0 +1,74 @@
+"""The pictures of lab 08: the ladder, where two processes' time goes, where they break even."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, render, subplots
+from labs_lib.units import time_text
+
+if TYPE_CHECKING:
+    from labs_lib.text_pipeline.ladder import Ladder
+
+LOOKS = {"faster": OPTIMISED, "slower": NAIVE, "not told apart": {"color": NEUTRAL, "hatch": ""}}
+
+
+def ladder_picture(found: Ladder) -> Picture:
+    """Each rung's ratio to the first, with its interval, on a logarithmic axis."""
+    figure, axes = subplots(9, 0.9 + 0.36 * len(found.steps))
+    for row, step in enumerate(found.steps):
+        look = LOOKS[_verdict(step.low, step.high, found.floor)]
+        axes.barh(row, step.ratio - 1, left=1, edgecolor="white", **look)
+        axes.plot([step.low, step.high], [row, row], color="black", lw=1.2)
+        side, shift = ("left", 6) if step.ratio >= 1 else ("right", -6)
+        edge = max(step.high, step.ratio) if step.ratio >= 1 else min(step.low, step.ratio)
+        axes.annotate(
+            f"{step.ratio:.3g}x", (edge, row), (shift, 0), textcoords="offset points", va="center", ha=side,
+            fontsize=9, annotation_clip=False,
+        )  # fmt: skip
+    axes.axvline(1, color=NEUTRAL, lw=1)
+    axes.set_yticks(range(len(found.steps)), [step.name for step in found.steps])
+    axes.invert_yaxis()
+    axes.set_xscale("log")
+    axes.set_xlim(0.4 * min(step.ratio for step in found.steps), 2.5 * max(step.ratio for step in found.steps))
+    ticks = [tick for tick in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300) if axes.get_xlim()[0] <= tick]
+    ticks = [tick for tick in ticks if tick <= axes.get_xlim()[1]]
+    axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
+    axes.minorticks_off()
+    axes.set_xlabel("the first one's time / own time (measured)")
+    best = max(found.steps, key=lambda step: step.ratio)
+    exact = "all rows that should agree do" if found.same else "SOME ROWS DIFFER"
+    return render(
+        figure,
+        f"{found.strings:,} strings: {best.name} is {best.ratio:.3g} times as fast as {found.steps[0].name}; {exact}.",
+    )
+
+
+def _verdict(low: float, high: float, floor: float) -> str:
+    if low > floor:
+        return "faster"
+    return "slower" if high < 1 / floor else "not told apart"
+
+
+def overhead_picture(work: float, message: float, start: dict[str, float], n: int) -> Picture:
+    """Where the time of `n` items goes, one `submit` each.
+
+    work, message: seconds of one item's work, and of sending one item and fetching its answer. start: seconds to
+    start the processes, by method.
+    """
+    labels = ["the work itself", "a message each", *(f"start by {method}" for method in start)]
+    values = [n * work, n * message, *start.values()]
+    figure, axes = subplots(8, 0.9 + 0.4 * len(labels))
+    looks = [OPTIMISED, *[NAIVE] * (len(labels) - 1)]
+    for row, (value, look) in enumerate(zip(values, looks, strict=True)):
+        axes.barh(row, value, edgecolor="white", **look)
+        axes.annotate(f" {time_text(value)}", (value, row), va="center", annotation_clip=False, fontsize=9)
+    axes.set_yticks(range(len(labels)), labels)
+    axes.invert_yaxis()
+    axes.margins(x=0.18)
+    axes.set_xlabel(f"seconds for {n:,} items (measured)")
+    return render(
+        figure,
+        f"{n:,} items: {time_text(work)} of work each, {time_text(message)} to send one and fetch its answer: "
+        f"{message / work:.2g} times the work.",
+    )
