@@ -50,15 +50,15 @@ class Corpus:
         Raises LabError where the file cannot be read, or is not UTF-8.
         """
         characters, count, highest = 0, 0, 0
-        for lines in line_blocks(path):
-            part = cls.from_strings([line.rstrip("\r\n") for line in lines])
+        for lines, _, _ in line_blocks(path):
+            part = cls.from_strings(lines)
             characters, count = characters + len(part.codes), count + len(part)
             highest = max(highest, int(part.codes.max(initial=0)))
         dtype = np.dtype(np.uint8 if highest < 256 else np.uint32)
         codes, offsets = _room(characters, dtype), np.zeros(count + 1, np.int64)
         start, done = 0, 0
-        for lines in line_blocks(path):
-            part = cls.from_strings([line.rstrip("\r\n") for line in lines])
+        for lines, _, _ in line_blocks(path):
+            part = cls.from_strings(lines)
             codes[start : start + len(part.codes)] = part.codes
             offsets[done : done + len(part) + 1] = part.offsets + start
             start, done = start + len(part.codes), done + len(part)
@@ -109,12 +109,23 @@ def concatenated(parts: Sequence[Corpus], dtype: np.dtype) -> Corpus:
     return Corpus(np.concatenate([np.empty(0, dtype), *(part.codes for part in parts)]), np.cumsum(lengths))
 
 
-def line_blocks(path: str | Path) -> Iterator[list[str]]:
-    """The lines of a file with their ends, some MiB at a time; a line ends with a line feed, as Unix has it."""
+def line_blocks(path: str | Path) -> Iterator[tuple[list[str], list[str], int]]:
+    """(lines, their ends, bytes read) of a file in UTF-8, some MiB at a time.
+
+    A line ends with a line feed, with or without a carriage return before it; the last one may end with nothing.
+    Other signs that Unicode takes for line ends stay in the line.
+    """
     try:
-        with open(path, encoding="utf-8", newline="\n") as file:
-            while lines := file.readlines(BLOCK):
-                yield lines
+        with open(path, "rb") as file:
+            while data := file.read(BLOCK) + file.readline():
+                lines = data.decode("utf-8").split("\n")
+                ends = ["\n"] * (len(lines) - 1) + [""]
+                if not lines[-1]:
+                    del lines[-1], ends[-1]
+                returns = [i for i, line in enumerate(lines) if line.endswith("\r") and ends[i]]
+                for i in returns:
+                    lines[i], ends[i] = lines[i][:-1], "\r\n"
+                yield lines, ends, len(data)
     except UnicodeDecodeError as error:
         raise LabError(
             f"{path} is not UTF-8: byte {error.object[error.start]:#x} has no meaning there.",
