@@ -6,6 +6,7 @@ position. Light to import, since spawned workers do: torch and numba are importe
 """
 
 from labs_lib.text_pipeline.better_python import better_python, numpy_per_string
+from labs_lib.text_pipeline.bpe import PythonBPE, train_bpe
 from labs_lib.text_pipeline.corpus import Corpus
 from labs_lib.text_pipeline.engines import ENGINES, augment, clean_corpus, dataset, encode, pipeline
 from labs_lib.text_pipeline.ladder import CASE, REFERENCE, RUNGS, Ladder, Rung, ladder, rungs_here
@@ -37,3 +38,4 @@ from labs_lib.text_pipeline.reference import (
     the_case,
 )
 from labs_lib.text_pipeline.sentences import sentences
+from labs_lib.text_pipeline.stream import augment_file

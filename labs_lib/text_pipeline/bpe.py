@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 UNKNOWN = "?unknown?"
 
 
-def train(strings: Sequence[str], size: int = 2000) -> Tokenizer:
+def train_bpe(strings: Sequence[str], size: int = 2000) -> Tokenizer:
     """A tokeniser of `size` parts, learnt from the strings by `tokenizers`; the same one each time."""
     from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 
@@ -32,7 +32,7 @@ def train(strings: Sequence[str], size: int = 2000) -> Tokenizer:
 class PythonBPE:
     """The merges of a trained tokeniser, applied in Python.
 
-    >>> trained = train(["low lower lowest", "new newer newest"], size=20)
+    >>> trained = train_bpe(["low lower lowest", "new newer newest"], size=20)
     >>> python = PythonBPE(trained)
     >>> python.encode("lowest newest") == trained.encode("lowest newest").ids
     True

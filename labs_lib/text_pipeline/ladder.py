@@ -265,15 +265,20 @@ def _times(
     seen = progress and (sys.stderr.isatty() or "ipykernel" in sys.modules)
     times: list[list[float]] = [[] for _ in range(len(functions) + 1)]
     order = [*enumerate(functions), (len(functions), functions[0])]
+    collecting = gc.isenabled()
     start = time.perf_counter()
     with tqdm(total=LEAST_ROUNDS, desc="measuring", unit="round", leave=False, disable=not seen) as bar:
         while len(times[0]) < LEAST_ROUNDS or (time.perf_counter() - start) * (1 + 1 / len(times[0])) < budget_s:
             random.shuffle(order)
-            for place, function in order:
-                gc.collect()
-                begin = time.perf_counter()
-                function()
-                times[place].append(time.perf_counter() - begin)
+            gc.disable()
+            try:
+                for place, function in order:
+                    begin = time.perf_counter()
+                    function()
+                    times[place].append(time.perf_counter() - begin)
+            finally:
+                if collecting:
+                    gc.enable()
             bar.total = max(bar.total, len(times[0]))
             bar.update()
     return times[:-1], times[-1]

@@ -85,8 +85,12 @@ def test_numpy_integers_are_seeds():
 
 @pytest.mark.parametrize(
     ("rates", "message"),
-    [({"remove": -0.1}, "no probability"), ({"shuffle": 1.5}, "no probability"), ({"insert": float("nan")}, "insert=")]
-    + [({"remove": 0.5, "substitute": 0.4, "insert": 0.2}, "more than 1")],
+    [
+        ({"remove": -0.1}, "no probability"),
+        ({"shuffle": 1.5}, "no probability"),
+        ({"insert": float("nan")}, "insert="),
+        ({"remove": 0.5, "substitute": 0.4, "insert": 0.2}, "more than 1"),
+    ],
 )
 def test_rates_are_probabilities(rates, message):
     with pytest.raises(LabError, match=message):

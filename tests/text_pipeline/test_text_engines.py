@@ -31,6 +31,7 @@ RATES = st.sampled_from(
         text.Rates(1e-12, 0.5, 1e-12, 1e-12),
     ]
 )
+VOCABULARIES = st.sampled_from(["ab", text.VOCABULARY, "zéπ🙂", "".join(map(chr, range(32, 700)))])
 SEEDS = st.one_of(st.integers(0, 9), st.integers(0, 2**64 - 1))
 FIRST = st.one_of(st.just(0), st.integers(0, 2**40))
 
@@ -75,7 +76,7 @@ def test_augmenting_gives_the_references_bytes(engine, device, strings, seed, ra
 
 
 @pytest.mark.parametrize(("engine", "device"), DEVICES)
-@given(STRINGS, st.sampled_from(["ab", text.VOCABULARY, "zéπ🙂", "".join(map(chr, range(32, 700)))]), st.integers(1, 20))
+@given(STRINGS, VOCABULARIES, st.integers(1, 20))
 def test_encoding_gives_the_references_indices(engine, device, strings, vocabulary, length):
     found = text.encode(text.Corpus.from_strings(strings), vocabulary, length, engine, device)
     assert found.shape == (len(strings), length)
