@@ -1,0 +1,11 @@
+"""Serving: what a request waits for, and what batching buys at p99.
+
+A dynamic batcher for any FastAPI application, the service it stands in, an open-loop load generator that checks every
+answer, and the same policies on a virtual clock.
+"""
+
+from labs_lib.serving.batcher import Batcher, Closed, Counts, Full, TooLate
+from labs_lib.serving.limits import Limits, Refused, decode
+from labs_lib.serving.photos import photos
+from labs_lib.serving.simulate import POLICIES, Simulation, percentile, poisson_arrivals, simulate
+from labs_lib.serving.vision import classify, right_answers, small_vit
