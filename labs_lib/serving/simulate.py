@@ -131,8 +131,8 @@ def simulate(
         now = heapq.heappop(free)
         admit(now)
         if not queue:
-            now = arrivals[coming]
-            admit(now)
+            admit(arrivals[coming])
+        now = max(now, arrivals[queue[0]])  # an idle worker starts when its request arrives, and not before
         if policy == "sleep":
             now += window
             admit(now)

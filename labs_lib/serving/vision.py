@@ -35,7 +35,7 @@ def small_vit(seed: int = 0) -> torch.nn.Module:
     )
     rng = np.random.default_rng(seed)
     with torch.no_grad():
-        for name, weight in model.named_parameters():
+        for weight in model.parameters():
             if weight.dim() < 2:
                 continue  # norms and biases stay as they are
             drawn = torch.from_numpy(rng.standard_normal(weight.shape, np.float32))

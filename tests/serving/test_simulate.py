@@ -22,6 +22,8 @@ def test_one_at_a_time():
 
 def test_two_workers():
     assert simulate([0, 0, 5 * MS], {1: 0.010}, "pool", workers=2).latencies == (10 * MS, 10 * MS, 15 * MS)
+    # A worker that was idle all along does not start before its request arrives.
+    assert simulate([MS, MS], {1: 0.010}, "pool", workers=2).latencies == (10 * MS, 10 * MS)
 
 
 def test_the_batch_forms_while_the_model_is_busy():
