@@ -114,6 +114,20 @@ def test_parts_augmented_apart_are_the_parts_of_the_whole(engine):
         assert text.augment(corpus[start:stop], 3, engine=engine, first=start).same(whole[start:stop])
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("above", [0, 1])
+@pytest.mark.parametrize("kind", ["remove", "substitute", "insert", "shuffle"])
+def test_an_edge_itself_is_not_below_the_edge(engine, above, kind):
+    """Random inputs meet an edge once in four thousand million numbers, so the rates are made to meet a number."""
+    stream, s = (text.SHUFFLE, "a b c d e f") if kind == "shuffle" else (text.CHARACTERS, "#")
+    edge = text.word(0, 0, 0, stream) + above
+    rates = text.Rates(**{"remove": 0, "substitute": 0, "insert": 0, "shuffle": 0, kind: edge / 2**32})
+    misspelt = {"remove": "", "substitute": "z", "insert": "#z"}.get(kind)
+    found = text.augment(text.Corpus.from_strings([s]), 0, rates, engine).strings()
+    assert found == [text.augment_by_characters(s, 0, 0, rates)]
+    assert found[0] != s if above and kind == "shuffle" else found == [misspelt if above else s]
+
+
 def test_blocks_leave_no_trace(monkeypatch):
     corpus = text.clean_corpus(text.Corpus.from_strings(["", *text.sentences(50), "", ""]))
     whole = text.augment(corpus, 1)
