@@ -4,8 +4,10 @@ A dynamic batcher for any FastAPI application, the service it stands in, an open
 answer, and the same policies on a virtual clock.
 """
 
+from labs_lib.serving.app import build_app
 from labs_lib.serving.batcher import Batcher, Closed, Counts, Full, TooLate
 from labs_lib.serving.limits import Limits, Refused, decode
 from labs_lib.serving.photos import photos
+from labs_lib.serving.server import Server, serve
 from labs_lib.serving.simulate import POLICIES, Simulation, percentile, poisson_arrivals, simulate
 from labs_lib.serving.vision import classify, right_answers, small_vit

@@ -1,0 +1,149 @@
+"""The service in a process of its own, which ends with the one that started it.
+
+The child reads its standard input. When that ends, because its parent stopped it or was killed, it takes no more
+requests, answers those it has, and leaves. So no port stays open behind a killed notebook kernel.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Sequence
+from pathlib import Path
+
+from labs_lib.errors import LabError
+
+ROOT = Path(__file__).resolve().parents[2]
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+LOOPBACK = "127.0.0.1"
+DRAIN_S = 10  # for answers under way, before they are cut off
+
+
+class Server:
+    """A running service: `url`, `pid`, `logs` (the last 10000 lines, parsed), and `stop()`. A context manager."""
+
+    def __init__(self, process: subprocess.Popen) -> None:
+        self.process, self.pid = process, process.pid
+        self.logs: deque[dict] = deque(maxlen=10_000)
+        self._other: deque[str] = deque(maxlen=20)  # lines that are no JSON, such as a traceback
+        self._listening = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        for line in self.process.stderr:
+            try:
+                entry = json.loads(line)
+            except ValueError:
+                self._other.append(line)
+                continue
+            self.logs.append(entry)
+            if entry.get("event") == "listening":
+                self.url = entry["url"]
+                self._listening.set()
+        self._listening.set()  # it ended: nobody waits for it any more
+
+    def wait(self, seconds: float) -> None:
+        self._listening.wait(seconds)
+        if not hasattr(self, "url"):
+            self.process.kill()
+            self._reader.join(5)
+            why = self._other[-1].strip() if self._other else f"It did not listen within {seconds:.0f} s."
+            raise LabError("The service did not start.", why, "Check the port, the policy and its settings.")
+
+    def stop(self) -> None:
+        """Lets the service answer what it has, and waits for its end."""
+        self.process.stdin.close()
+        try:
+            self.process.wait(DRAIN_S + 10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+        self._reader.join(5)
+
+    def __enter__(self) -> Server:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+
+def serve(policy: str = "batch", port: int = 0, start_s: float = 120, **batcher: object) -> Server:
+    """Starts the service on the loopback interface and returns once it listens; port 0 takes a free one.
+
+    batcher: max_batch, max_wait_s, max_queue, timeout_s. The model computes with one thread, since the service
+    shares its cores with whoever asks it.
+
+    Raises LabError where it does not start.
+    """
+    command = [sys.executable, "-m", "labs_lib.serving.server", json.dumps(dict(policy=policy, port=port, **batcher))]
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    process = subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, **ONE_THREAD, "PYTHONPATH": path},
+        start_new_session=True,  # an interrupted cell interrupts the kernel's whole process group
+    )
+    server = Server(process)
+    server.wait(start_s)
+    return server
+
+
+def run(
+    policy: str, host: str = LOOPBACK, port: int = 0, until: threading.Event | None = None, **options: object
+) -> None:
+    """Serves in this process until SIGINT or SIGTERM, or until the event is set."""
+    import torch
+    import uvicorn
+
+    from labs_lib.serving.app import build_app, log
+
+    torch.set_num_threads(1)
+
+    class Listening(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets)
+            log("listening", url=f"http://{host}:{sockets[0].getsockname()[1]}", policy=policy)
+
+    app = build_app(policy, **options)
+    listener = socket.socket()
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        raise LabError(f"Port {port} can't be opened.", f"{error.strerror}.", "Give --port 0 for a free one.") from None
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S)
+    server = Listening(config)
+    if until is not None:
+        threading.Thread(target=lambda: until.wait() and setattr(server, "should_exit", True), daemon=True).start()
+    server.run(sockets=[listener])
+    log("stopped")
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The child of `serve`: settings as JSON; ends when standard input does."""
+    parser = argparse.ArgumentParser(prog="python -m labs_lib.serving.server")
+    parser.add_argument("settings", type=json.loads)
+    settings = parser.parse_args(argv).settings
+    ended = threading.Event()
+
+    def watch() -> None:
+        sys.stdin.read()
+        ended.set()
+
+    threading.Thread(target=watch, daemon=True).start()
+    run(until=ended, **settings)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

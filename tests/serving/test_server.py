@@ -1,0 +1,61 @@
+"""The service as a process: it answers, stops cleanly, and does not outlive who started it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import httpx
+import pytest
+
+import labs_lib.serving as serving
+from labs_lib.errors import LabError
+
+
+def is_open(port):
+    with socket.socket() as client:
+        return client.connect_ex(("127.0.0.1", port)) == 0
+
+
+def closes(port, within=30):
+    end = time.monotonic() + within
+    while is_open(port) and time.monotonic() < end:
+        time.sleep(0.1)
+    return not is_open(port)
+
+
+def test_it_answers_and_stops():
+    photo = serving.photos(1)[0]
+    with serving.serve("batch", max_batch=4) as server:
+        answer = httpx.post(f"{server.url}/classify", files={"image": ("a.jpg", photo, "image/jpeg")}, timeout=60)
+        assert answer.json() == {"label": serving.right_answers(serving.small_vit(), [photo])[0]}
+        port = int(server.url.rpartition(":")[2])
+    assert server.process.returncode == 0
+    assert not is_open(port)
+    assert [entry["event"] for entry in server.logs] == ["listening", "request", "stopped"]
+
+
+def test_what_keeps_it_from_starting_is_said():
+    with pytest.raises(LabError, match="did not start"):
+        serving.serve("magic")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
+def test_it_does_not_outlive_a_killed_parent():
+    program = (
+        "import labs_lib.serving as serving, time; server = serving.serve('once'); "
+        "print(server.url, flush=True); time.sleep(600)"
+    )
+    parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
+    try:
+        port = int(parent.stdout.readline().strip().rpartition(":")[2])
+        assert is_open(port)
+        parent.send_signal(signal.SIGKILL)
+        parent.wait()
+        assert closes(port)
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
