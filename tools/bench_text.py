@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from labs_lib.arguments import count, positive
 from labs_lib.machine import doctor
 from labs_lib.text_pipeline import sentences
-from labs_lib.text_pipeline.ladder import RUNGS, ladder, rungs_here
+from labs_lib.text_pipeline.ladder import ladder
 from labs_lib.text_pipeline.processes import METHODS
+from labs_lib.text_pipeline.rungs import RUNGS, rungs_here
 
 SLOW = ("characters", "a task an item", "chunks", "string by string")
 

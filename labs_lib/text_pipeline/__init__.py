@@ -9,7 +9,7 @@ from labs_lib.text_pipeline.better_python import better_python, numpy_per_string
 from labs_lib.text_pipeline.bpe import PythonBPE, train_bpe
 from labs_lib.text_pipeline.corpus import Corpus
 from labs_lib.text_pipeline.engines import ENGINES, augment, clean_corpus, dataset, encode, pipeline
-from labs_lib.text_pipeline.ladder import CASE, REFERENCE, RUNGS, Ladder, Rung, ladder, rungs_here
+from labs_lib.text_pipeline.ladder import Ladder, ladder
 from labs_lib.text_pipeline.numba_engine import compile_kernels
 from labs_lib.text_pipeline.philox import CHARACTERS, SHUFFLE, WORDS, philox, uniform, uniforms, word, words
 from labs_lib.text_pipeline.pictures import ladder_picture, overhead_picture
@@ -37,5 +37,6 @@ from labs_lib.text_pipeline.reference import (
     encode_by_characters,
     the_case,
 )
+from labs_lib.text_pipeline.rungs import CASE, REFERENCE, RUNGS, Rung, rungs_here
 from labs_lib.text_pipeline.sentences import sentences
 from labs_lib.text_pipeline.stream import augment_file

@@ -110,7 +110,7 @@ def pipeline(
 
 def dataset(indices: np.ndarray) -> torch.utils.data.Dataset:
     """A torch Dataset of int64 rows over the one array; `__getitems__` fetches a batch by one indexing."""
-    from labs_lib.text_pipeline.dataset import TextDataset
+    from labs_lib.text_pipeline.torch_dataset import TextDataset
 
     return TextDataset(indices)
 

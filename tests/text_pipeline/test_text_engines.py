@@ -1,5 +1,7 @@
 """Every engine gives the reference's bytes, on the whole corpus and on whatever Unicode Hypothesis makes."""
 
+import importlib
+import pkgutil
 import sys
 
 import numpy as np
@@ -192,6 +194,14 @@ def test_a_dataset_gives_rows_and_batches_of_int64():
     assert batches[0].dtype == data[0].dtype == torch.int64
     assert torch.equal(torch.cat(batches)[5], data[5])
     assert len(data) == 10
+
+
+def test_no_module_that_is_imported_later_hides_a_function():
+    """`labs_lib.text_pipeline.x` becomes the module x when that is first imported."""
+    for module in pkgutil.iter_modules(text.__path__):
+        importlib.import_module(f"{text.__name__}.{module.name}")
+    functions = ("dataset", "ladder", "philox", "sentences", "better_python", "pipeline", "augment", "encode", "clean")
+    assert all(callable(getattr(text, name)) for name in functions)
 
 
 @pytest.mark.parametrize(
