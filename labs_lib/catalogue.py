@@ -94,6 +94,24 @@ LABS = (
         minutes=45,
         gpu="none",
     ),
+    Lab(
+        number="07",
+        subject="serving",
+        file="07_serving.ipynb",
+        title="Serving",
+        question="What does a request wait for, and what does batching buy at p99?",
+        minutes=50,
+        gpu="none",
+    ),
+    Lab(
+        number="08",
+        subject="text_pipeline",
+        file="08_text_pipeline.ipynb",
+        title="Text pipelines",
+        question="Why did parallelism not help, and what does?",
+        minutes=45,
+        gpu="optional",
+    ),
 )
 
 
