@@ -7,6 +7,7 @@ answer, and the same policies on a virtual clock.
 from labs_lib.serving.app import build_app
 from labs_lib.serving.batcher import Batcher, Closed, Counts, Full, TooLate
 from labs_lib.serving.limits import Limits, Refused, decode
+from labs_lib.serving.load import LoadResult, Outcome, Quantile, closed_loop, load_test, percentile_interval
 from labs_lib.serving.photos import photos
 from labs_lib.serving.server import Server, serve
 from labs_lib.serving.simulate import POLICIES, Simulation, percentile, poisson_arrivals, simulate
