@@ -12,11 +12,12 @@ from labs_lib.text_pipeline.engines import ENGINES, augment, clean_corpus, datas
 from labs_lib.text_pipeline.ladder import Ladder, ladder
 from labs_lib.text_pipeline.numba_engine import compile_kernels
 from labs_lib.text_pipeline.philox import CHARACTERS, SHUFFLE, WORDS, philox, uniform, uniforms, word, words
-from labs_lib.text_pipeline.pictures import ladder_picture, overhead_picture
+from labs_lib.text_pipeline.pictures import flat_picture, ladder_picture, overhead_picture
 from labs_lib.text_pipeline.processes import (
     METHODS,
     Job,
     Workers,
+    chunk_rows,
     chunk_tasks,
     encode_row,
     in_this_process,

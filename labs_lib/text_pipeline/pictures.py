@@ -1,13 +1,18 @@
-"""The pictures of lab 08: the ladder, where two processes' time goes, where they break even."""
+"""The pictures of lab 08: a flat corpus and a mask, the ladder, where two processes' time goes."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, render, subplots
 from labs_lib.units import time_text
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+    from labs_lib.text_pipeline.corpus import Corpus
     from labs_lib.text_pipeline.ladder import Ladder
 
 LOOKS = {"faster": OPTIMISED, "slower": NAIVE, "not told apart": {"color": NEUTRAL, "hatch": ""}}
@@ -72,3 +77,43 @@ def overhead_picture(work: float, message: float, start: dict[str, float], n: in
         f"{n:,} items: {time_text(work)} of work each, {time_text(message)} to send one and fetch its answer: "
         f"{message / work:.2g} times the work.",
     )
+
+
+def flat_picture(corpus: Corpus, keep: np.ndarray) -> Picture:
+    """A small corpus as its flat row of characters, a mask below it, and below that what the mask leaves.
+
+    keep: bool (characters,). The offsets, old and new, stand at the edges between strings.
+    """
+    figure, axes = subplots(9, 2.9)
+    kept = np.concatenate([[0], np.cumsum(keep)])
+    looks = [OPTIMISED if one else NAIVE for one in keep]
+    _boxes(axes, 2.4, _letters(corpus.codes), looks)
+    _boxes(axes, 1.4, [str(int(one)) for one in keep], looks)
+    _boxes(axes, 0, _letters(corpus.codes[keep]), [OPTIMISED] * int(kept[-1]))
+    for row, offsets in ((2.4, corpus.offsets), (0, kept[corpus.offsets])):
+        for offset in offsets.tolist():
+            axes.plot([offset, offset], [row - 0.52, row + 0.52], color="black", lw=2.5, solid_capstyle="butt")
+            axes.annotate(str(offset), (offset, row + 0.55), ha="center", va="bottom", fontsize=9)
+    axes.set_yticks([2.4, 1.4, 0], ["codes, offsets", "keep", "codes[keep], offsets"])
+    axes.tick_params(left=False)
+    axes.set_xlim(-0.3, len(keep) + 0.3)
+    axes.set_ylim(-0.6, 3.4)
+    axes.set_xticks([])
+    for side in ("left", "bottom"):
+        axes.spines[side].set_visible(False)
+    was, became = corpus.offsets.tolist(), kept[corpus.offsets].tolist()
+    return render(
+        figure,
+        f"{len(keep)} characters in a row, {int(kept[-1])} of them kept: the offsets {was} become {became}, "
+        "the number of characters kept before each.",
+    )
+
+
+def _letters(codes: np.ndarray) -> list[str]:
+    return ["\u2423" if code == ord(" ") else chr(code) for code in codes.tolist()]
+
+
+def _boxes(axes: Axes, row: float, labels: list[str], looks: list[dict]) -> None:
+    for place, (label, look) in enumerate(zip(labels, looks, strict=True)):
+        axes.barh(row, 0.94, left=place + 0.03, height=0.7, alpha=0.4, edgecolor="white", **look)
+        axes.annotate(label, (place + 0.5, row), ha="center", va="center", fontsize=10)

@@ -135,7 +135,7 @@ def item_tasks(strings: Sequence[str], job: Job, row: Callable = pipeline_row) -
 
 
 def chunk_tasks(strings: Sequence[str], job: Job, row: Callable = pipeline_row, chunks: int = 2 * CHUNKS) -> list[Task]:
-    return [(_chunk, row, strings[start:stop], start, job) for start, stop in ranges(len(strings), chunks)]
+    return [(chunk_rows, row, strings[start:stop], start, job) for start, stop in ranges(len(strings), chunks)]
 
 
 @contextmanager
@@ -193,7 +193,12 @@ def _meet() -> None:
     _everyone.wait(timeout=120)
 
 
-def _chunk(row: Callable, strings: Sequence[str], first: int, job: Job) -> list[list[int]]:
+def chunk_rows(row: Callable, strings: Sequence[str], first: int, job: Job) -> list[list[int]]:
+    """Strings in a row; `first` is the index of the first one in the corpus.
+
+    >>> chunk_rows(encode_row, ["a", "b"], 0, Job(vocabulary="ab", length=2))
+    [[2, 0], [3, 0]]
+    """
     return [row(s, index, job) for index, s in enumerate(strings, first)]
 
 
