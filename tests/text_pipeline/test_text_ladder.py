@@ -112,3 +112,13 @@ def test_whole_corpus_arrays_beat_the_case_and_numba_beats_them():
     assert found[NUMBA].ratio > 15
     assert found["NumPy, string by string"].ratio < 0.5
     assert np.isfinite(found.floor)
+
+
+def test_the_flat_picture_tells_the_offsets_before_and_after():
+    corpus = text.Corpus.from_strings(["a cat", "", "sat"])
+    found = text.flat_picture(corpus, corpus.codes != ord("a"))
+    assert found.png.startswith(b"\x89PNG")
+    assert found.says == (
+        "8 characters in a row, 5 of them kept: the offsets [0, 5, 5, 8] become [0, 3, 3, 5], "
+        "the number of characters kept before each."
+    )
