@@ -7,8 +7,11 @@ answer, and the same policies on a virtual clock.
 from labs_lib.serving.app import build_app
 from labs_lib.serving.batcher import Batcher, Closed, Counts, Full, TooLate
 from labs_lib.serving.limits import Limits, Refused, decode
-from labs_lib.serving.load import LoadResult, Outcome, Quantile, closed_loop, load_test, percentile_interval
+from labs_lib.serving.load import closed_loop, load_test
+from labs_lib.serving.panels import serving_panel
 from labs_lib.serving.photos import photos
+from labs_lib.serving.pictures import knee, load_picture, omission_picture, queue_picture
+from labs_lib.serving.results import LoadResult, Outcome, Quantile, percentile_interval
 from labs_lib.serving.server import Server, serve
 from labs_lib.serving.simulate import POLICIES, Simulation, percentile, poisson_arrivals, simulate
-from labs_lib.serving.vision import classify, right_answers, small_vit
+from labs_lib.serving.vision import classify, measure_service, right_answers, small_vit

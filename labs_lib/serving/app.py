@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import math
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass
 
 import numpy as np
 from fastapi import FastAPI, HTTPException, Request, Response
@@ -25,33 +27,40 @@ from labs_lib.serving.batcher import Batcher, Closed, Full, TooLate
 from labs_lib.serving.limits import TYPES, Limits, Refused, decode
 from labs_lib.serving.vision import classify, small_vit
 
-Answer = Callable[[np.ndarray], Awaitable[int | None]]
 GONE = 499  # nginx's number for a client that did not wait; nobody receives it
 
 
+@dataclass(frozen=True)
+class Policy:
+    """What a policy is once it runs: how it answers one image, and how many requests it has places for."""
+
+    answer: Callable[[np.ndarray], Awaitable[int | None]]
+    places: float = math.inf
+
+
 @asynccontextmanager
-async def per_request(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Answer]:
+async def per_request(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Policy]:
     """Builds the model anew for each request, on the event loop."""
 
     async def answer(image: np.ndarray) -> int:
         return classify(make_model(), [image])[0]
 
-    yield answer
+    yield Policy(answer)
 
 
 @asynccontextmanager
-async def once(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Answer]:
+async def once(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Policy]:
     """Builds the model once. An `async def` that computes still holds up the event loop, and with it all others."""
     model = make_model()
 
     async def answer(image: np.ndarray) -> int:
         return classify(model, [image])[0]
 
-    yield answer
+    yield Policy(answer)
 
 
 @asynccontextmanager
-async def pool(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Answer]:
+async def pool(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Policy]:
     """One image at a time in each of some threads; the event loop stays free."""
     model = make_model()
     with ThreadPoolExecutor(workers) as threads:
@@ -59,11 +68,11 @@ async def pool(make_model: Callable, batcher: dict, workers: int) -> AsyncIterat
         async def answer(image: np.ndarray) -> int:
             return (await asyncio.get_running_loop().run_in_executor(threads, classify, model, [image]))[0]
 
-        yield answer
+        yield Policy(answer)
 
 
 @asynccontextmanager
-async def forgetful(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Answer]:
+async def forgetful(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Policy]:
     """Hands the image to a thread and does not wait for its label: very fast, and no answer."""
     model = make_model()
     with ThreadPoolExecutor(workers) as threads:
@@ -71,19 +80,19 @@ async def forgetful(make_model: Callable, batcher: dict, workers: int) -> AsyncI
         async def answer(image: np.ndarray) -> None:
             threads.submit(classify, model, [image])
 
-        yield answer
+        yield Policy(answer)
         threads.shutdown(cancel_futures=True)
 
 
 @asynccontextmanager
-async def batch(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Answer]:
+async def batch(make_model: Callable, batcher: dict, workers: int) -> AsyncIterator[Policy]:
     """Those that arrive while the model is busy share its next pass."""
     model = make_model()
     async with Batcher(lambda images: classify(model, images), **batcher) as running:
-        yield running.submit
+        yield Policy(running.submit, running.max_queue + running.max_batch)
 
 
-POLICIES: dict[str, Callable[..., AbstractAsyncContextManager[Answer]]] = {
+POLICIES: dict[str, Callable[..., AbstractAsyncContextManager[Policy]]] = {
     "per-request": per_request,
     "once": once,
     "pool": pool,
@@ -110,7 +119,8 @@ def build_app(
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         with ThreadPoolExecutor(1, "decode") as app.state.decoder:
-            async with POLICIES[policy](make_model, batcher, workers) as app.state.answer:
+            async with POLICIES[policy](make_model, batcher, workers) as running:
+                app.state.answer, app.state.places = running.answer, min(running.places, limits.in_flight)
                 yield
 
     app = FastAPI(title=f"classify, policy {policy}", lifespan=lifespan)
@@ -213,7 +223,8 @@ class _Guard:
             declared = dict(scope["headers"]).get(b"content-length", b"0")
             if declared.isdigit() and int(declared) > self.limits.body_bytes:
                 raise _TooLarge
-            if self.inside > self.limits.in_flight:
+            # Before it is read and decoded: a refusal must cost little, or those who are let in pay for it.
+            if self.inside > scope["app"].state.places and scope["path"] != "/health":
                 full = Refused(503, "The service is full; try again soon.", retry_after=1)
                 await (await _refused(None, full))(scope, receive, noted)
             else:

@@ -18,7 +18,7 @@ class Limits:
 
     body_bytes: int = 1 << 20
     pixels: int = 4_000_000  # a small file can hold a huge image: a decompression bomb
-    in_flight: int = 256  # requests that are read, decoded or waiting
+    in_flight: int = 256  # requests that are read, decoded or waiting; fewer where a policy has fewer places
 
 
 class Refused(Exception):

@@ -12,164 +12,23 @@ from __future__ import annotations
 import asyncio
 import math
 import time
-from collections import Counter
-from collections.abc import Coroutine, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import cache
+from numbers import Real
 from urllib.parse import urlsplit
 
 import httpx
-import numpy as np
 
 from labs_lib.errors import LabError
 from labs_lib.machine import pinned_threads
 from labs_lib.serving.photos import photos
-from labs_lib.serving.simulate import US, percentile, poisson_arrivals
+from labs_lib.serving.results import LoadResult, Outcome
+from labs_lib.serving.simulate import US, poisson_arrivals
 from labs_lib.serving.vision import right_answers, small_vit
 
 WARM_UP = 3  # requests before the first that counts: connections, and what a service does at its first call
 TIMEOUT, NO_ANSWER = "timed out", "no answer"
-LATE_MS = 10.0  # a sender that is later than this did not send at the rate it was asked for
-
-
-@dataclass(frozen=True)
-class Quantile:
-    """A percentile of what was measured, and the ends of its 95 % interval."""
-
-    value: float
-    low: float
-    high: float
-
-    def __str__(self) -> str:
-        low, high = ("?" if math.isinf(end) else f"{end:.1f}" for end in (self.low, self.high))
-        return "unknown" if math.isnan(self.value) else f"{self.value:.1f} ms [{low}, {high}]"
-
-    def as_dict(self) -> dict[str, float | None]:
-        """For JSON, which has no infinity."""
-        return {name: value if math.isfinite(value) else None for name, value in vars(self).items()}
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """One request: seconds since the start, its HTTP status or what came in its place, whether the label is right."""
-
-    intended: float
-    sent: float
-    done: float
-    status: int | str
-    right: bool
-
-
-@dataclass(frozen=True)
-class LoadResult:
-    """What became of every request. Latencies are those of right answers, in ms from the intended send time."""
-
-    rate: float  # requests a second that were to be sent; in a closed loop those that were
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def statuses(self) -> dict[int | str, int]:
-        return dict(Counter(outcome.status for outcome in self.outcomes))
-
-    @property
-    def right(self) -> int:
-        return sum(outcome.right for outcome in self.outcomes)
-
-    @property
-    def wrong(self) -> int:
-        """Answered with 200, and not by the right label."""
-        return sum(outcome.status == 200 and not outcome.right for outcome in self.outcomes)
-
-    @property
-    def latencies_ms(self) -> list[float]:
-        """Of the right answers, sorted."""
-        return sorted(1000 * (outcome.done - outcome.intended) for outcome in self.outcomes if outcome.right)
-
-    @property
-    def seconds(self) -> float:
-        """From the start to the last answer."""
-        return max(outcome.done for outcome in self.outcomes)
-
-    @property
-    def p50(self) -> Quantile:
-        return self.percentile(50)
-
-    @property
-    def p95(self) -> Quantile:
-        return self.percentile(95)
-
-    @property
-    def p99(self) -> Quantile:
-        return self.percentile(99)
-
-    def percentile(self, percent: float) -> Quantile:
-        """The latency in ms that `percent` of the right answers do not exceed, with its 95 % interval."""
-        return percentile_interval(self.latencies_ms, percent)
-
-    def goodput(self, deadline_ms: float = math.inf) -> float:
-        """Right answers a second that came within the deadline."""
-        return sum(latency <= deadline_ms for latency in self.latencies_ms) / self.seconds
-
-    @property
-    def sender_late_ms(self) -> float:
-        """p99 of how much later than intended the requests left: what the sender itself could not keep up with."""
-        return percentile(sorted(1000 * (outcome.sent - outcome.intended) for outcome in self.outcomes), 99)
-
-    def as_dict(self) -> dict[str, object]:
-        latency = {f"p{percent}_ms": self.percentile(percent).as_dict() for percent in (50, 95, 99)}
-        return {
-            "rate": self.rate,
-            "requests": len(self.outcomes),
-            "seconds": self.seconds,
-            "statuses": {str(status): count for status, count in self.statuses.items()},
-            "right": self.right,
-            "wrong": self.wrong,
-            "goodput": self.goodput(),
-            **latency,
-            "sender_late_ms": self.sender_late_ms,
-        }
-
-    def __str__(self) -> str:
-        became = ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses.items(), key=str))
-        lines = [
-            f"{self.rate:.0f} requests/s asked for, {len(self.outcomes)} in all: {became}; "
-            f"{self.right} right, {self.wrong} wrong",
-            f"goodput {self.goodput():.1f} right answers/s",
-            ", ".join(f"p{percent} {self.percentile(percent)}" for percent in (50, 95, 99)),
-        ]
-        if self.sender_late_ms > LATE_MS:
-            late = f"The sender itself was late by {self.sender_late_ms:.0f} ms (p99)"
-            lines.append(f"{late}: it shares its cores with the service.")
-        return "\n".join(lines)
-
-
-def percentile_interval(ordered: Sequence[float], percent: float) -> Quantile:
-    """A percentile of sorted values, and the two of them that enclose the true one in 95 % of samples.
-
-    How many of n values lie below the true percentile is binomial (Conover, "Practical Nonparametric Statistics",
-    section 3.2). Where no value is large enough the upper end is infinite: 368 values are the fewest that bound a
-    p99. The values are taken as independent. Those of a full queue are not, and their interval is too narrow.
-
-    >>> percentile_interval(range(1, 101), 50)
-    Quantile(value=50, low=40, high=61)
-    >>> percentile_interval(range(1, 101), 99)
-    Quantile(value=99, low=97, high=inf)
-    """
-    n = len(ordered)
-    if n == 0:
-        return Quantile(math.nan, -math.inf, math.inf)
-    k = np.arange(n + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])
-    p = percent / 100
-    log_ways = log_factorial[n] - log_factorial - log_factorial[::-1]
-    fewer = np.cumsum(np.exp(log_ways + k * math.log(p) + (n - k) * math.log1p(-p)))  # P(at most k lie below)
-    low, high = int(np.sum(fewer <= 0.025)), int(np.sum(fewer < 0.975)) + 1
-    return Quantile(
-        percentile(ordered, percent),
-        ordered[low - 1] if low else -math.inf,
-        ordered[high - 1] if high <= n else math.inf,
-    )
 
 
 @cache
@@ -229,6 +88,8 @@ def closed_loop(
     """
     for name, value in (("clients", clients), ("seconds", seconds), ("timeout_s", timeout_s)):
         _positive(name, value)
+    if clients != int(clients):
+        raise LabError(f"clients is {clients!r}.", "", "Give a whole number.")
 
     async def send_all(sender: _Sender) -> list[Outcome]:
         async def client(number: int) -> list[Outcome]:
@@ -306,9 +167,15 @@ def _label(response: httpx.Response) -> object:
         return None
 
 
-def _under_load(url, files, answers, timeout_s, send_all) -> list[Outcome]:
-    pairs = targets() if files is None else list(zip(files, answers or right_answers(small_vit(), files), strict=True))
+def _under_load(
+    url: str,
+    files: Sequence[bytes] | None,
+    answers: Sequence[int] | None,
+    timeout_s: float,
+    send_all: Callable[[_Sender], Coroutine[object, object, list[Outcome]]],
+) -> list[Outcome]:
     address = _address(url)
+    pairs = targets() if files is None else _pairs(files, answers)
 
     async def run() -> list[Outcome]:
         sender = _Sender(address, pairs, timeout_s)
@@ -321,16 +188,27 @@ def _under_load(url, files, answers, timeout_s, send_all) -> list[Outcome]:
     return _in_a_loop_of_its_own(run())
 
 
+def _pairs(files: Sequence[bytes], answers: Sequence[int] | None) -> list[tuple[bytes, int]]:
+    if answers is None:
+        answers = right_answers(small_vit(), files)
+    if not files or len(files) != len(answers):
+        raise LabError(f"{len(files)} files and {len(answers)} answers.", "", "Give an answer for each file.")
+    return list(zip(files, answers, strict=True))
+
+
 def _in_a_loop_of_its_own(coroutine: Coroutine) -> list[Outcome]:
     """asyncio.run in a thread, since a notebook's own thread has a running loop. An interrupt ends it."""
     loop = asyncio.new_event_loop()
     task = loop.create_task(coroutine)
-    with ThreadPoolExecutor(1, "load") as thread:
-        try:
-            return thread.submit(loop.run_until_complete, task).result()
-        except KeyboardInterrupt:
-            loop.call_soon_threadsafe(task.cancel)
-            raise
+    try:
+        with ThreadPoolExecutor(1, "load") as thread:
+            try:
+                return thread.submit(loop.run_until_complete, task).result()
+            except KeyboardInterrupt:
+                loop.call_soon_threadsafe(task.cancel)
+                raise
+    finally:
+        loop.close()
 
 
 def _address(url: str) -> str:
@@ -341,5 +219,5 @@ def _address(url: str) -> str:
 
 
 def _positive(name: str, value: float) -> None:
-    if not isinstance(value, int | float) or not 0 < value < math.inf:
+    if not isinstance(value, Real) or not 0 < value < math.inf:
         raise LabError(f"{name} is {value!r}.", "", "Give a number above 0.")

@@ -7,17 +7,23 @@ told from a wrong one.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from labs_lib.errors import LabError
+from labs_lib.machine import pinned_threads
 from labs_lib.serving.limits import SIZE, decode
+from labs_lib.serving.photos import photos
+from labs_lib.timing import median_interval
 
 if TYPE_CHECKING:
     import torch
 
 LABELS = 1000
+ROUNDS = 15  # of measure_service
 MEAN, STD = 0.45, 0.225  # of pixels from 0 to 1, about those of ImageNet
 
 
@@ -56,3 +62,24 @@ def classify(model: torch.nn.Module, images: Sequence[np.ndarray]) -> list[int]:
 def right_answers(model: torch.nn.Module, files: Sequence[bytes]) -> list[int]:
     """The label of each file, one by one: what a service must answer, however it batches."""
     return [classify(model, [decode(file)])[0] for file in files]
+
+
+def measure_service(model: torch.nn.Module, sizes: Sequence[int] = (1, 2, 4, 8, 16)) -> dict[int, float]:
+    """Seconds that `classify` takes for a batch of each size, with one thread: what `simulate` needs.
+
+    The median of 15 rounds; each goes through all sizes, so that a busy moment falls on all of them.
+
+    Raises LabError where a size is no whole number above 0.
+    """
+    if not sizes or not all(isinstance(size, int) and size > 0 for size in sizes):
+        raise LabError(f"These are no batch sizes: {sizes!r}.", "", "Give whole numbers above 0, such as (1, 4, 16).")
+    images = [decode(file) for file in photos(max(sizes))]
+    seconds: dict[int, list[float]] = {size: [] for size in sizes}
+    with pinned_threads(1):
+        for turn in range(ROUNDS + 1):
+            for size, taken in seconds.items():
+                start = time.perf_counter()
+                classify(model, images[:size])
+                if turn:  # the first is for caches and allocations
+                    taken.append(time.perf_counter() - start)
+    return {size: median_interval(taken).median for size, taken in seconds.items()}

@@ -4,6 +4,7 @@ import asyncio
 import io
 import json
 import struct
+import threading
 import zlib
 
 import httpx
@@ -12,6 +13,7 @@ import torch
 from PIL import Image
 
 import labs_lib.serving as serving
+import labs_lib.serving.app as app_module
 from labs_lib.errors import LabError
 
 FORM = "image.jpg"
@@ -115,6 +117,32 @@ def test_a_body_without_a_declared_length_is_cut_off_too(model):
     kind = {"content-type": "multipart/form-data; boundary=x"}
     answer = post(serving.build_app("once", lambda: model), content=endless(), headers=kind)
     assert answer.status_code in (400, 413)
+
+
+def test_who_finds_no_place_is_refused_before_anything_is_read(model, monkeypatch):
+    """One in the model and one that waits: the other eight cost no decoding, and /health still answers."""
+    decoded, entered, go = [], threading.Event(), threading.Event()
+    monkeypatch.setattr(app_module, "decode", lambda file, limits: decoded.append(file) or serving.decode(file))
+
+    def slow(images):
+        entered.set()
+        assert go.wait(20)
+        return model(images)
+
+    async def crowd(client):
+        posts = [asyncio.create_task(client.post("/classify", **form(PHOTO)))]
+        assert await asyncio.to_thread(entered.wait, 20)
+        posts += [asyncio.create_task(client.post("/classify", **form(PHOTO))) for _ in range(9)]
+        while sum(post.done() for post in posts) < 8:
+            await asyncio.sleep(0.01)
+        assert (await client.get("/health")).status_code == 200
+        go.set()
+        return await asyncio.gather(*posts)
+
+    answers = talk(serving.build_app("batch", lambda: slow, max_batch=1, max_queue=1), crowd)
+    assert sorted(answer.status_code for answer in answers) == [200] * 2 + [503] * 8
+    assert all(answer.headers["Retry-After"] == "1" for answer in answers if answer.status_code == 503)
+    assert len(decoded) == 2
 
 
 def test_other_paths_and_methods(model):

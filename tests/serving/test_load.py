@@ -160,6 +160,15 @@ def test_what_is_no_number_above_0(name, value):
         load("http://127.0.0.1:9", **{name: value})
 
 
+def test_what_fits_together_badly():
+    with pytest.raises(LabError, match="1 files and 2 answers"):
+        load("http://127.0.0.1:9", files=FILES[:1], answers=[0, 1])
+    with pytest.raises(LabError, match="0 files"):
+        load("http://127.0.0.1:9", files=[], answers=[])
+    with pytest.raises(LabError, match=r"clients is 1\.5"):
+        serving.closed_loop("http://127.0.0.1:9", clients=1.5, seconds=1)
+
+
 def test_the_interval_holds_the_true_percentile_as_often_as_it_says():
     draws = random.Random(0)
     held = 0
