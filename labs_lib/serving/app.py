@@ -110,10 +110,14 @@ def build_app(
 ) -> FastAPI:
     """A FastAPI application. `batcher` are arguments of Batcher, such as max_batch=8; `workers` are pool threads.
 
-    Raises LabError where there is no such policy.
+    Raises LabError where there is no such policy, or the batcher does not take its settings.
     """
     if policy not in POLICIES:
         raise LabError(f"There is no policy {policy!r}.", "", f"Use one of {', '.join(POLICIES)}.")
+    try:
+        Batcher(len, **batcher)
+    except (TypeError, ValueError) as error:
+        raise LabError("The batcher does not take these settings.", f"{error}.") from None
     limits = limits or Limits()
 
     @asynccontextmanager

@@ -69,8 +69,8 @@ class Batcher:
         max_queue: int = 64,
         timeout_s: float | None = None,
     ) -> None:
-        if max_batch < 1 or max_queue < 1 or max_wait_s < 0:
-            raise ValueError("max_batch and max_queue are at least 1, max_wait_s at least 0")
+        if max_batch < 1 or max_queue < 1 or not max_wait_s >= 0 or not (timeout_s is None or timeout_s > 0):
+            raise ValueError("max_batch and max_queue are at least 1, max_wait_s at least 0, timeout_s above 0")
         self.run, self.max_batch, self.max_wait_s = run, max_batch, max_wait_s
         self.max_queue, self.timeout_s = max_queue, timeout_s
         self.counts = Counts()

@@ -9,12 +9,13 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from labs_lib.errors import LabError
@@ -44,9 +45,11 @@ class Server:
                 self._other.append(line)
                 continue
             self.logs.append(entry)
-            if entry.get("event") == "listening":
+            if entry["event"] == "listening":
                 self.url = entry["url"]
                 self._listening.set()
+            elif entry["event"] == "failed":
+                self._other.append(entry["why"])
         self._listening.set()  # it ended: nobody waits for it any more
 
     def wait(self, seconds: float) -> None:
@@ -55,7 +58,7 @@ class Server:
             self.process.kill()
             self._reader.join(5)
             why = self._other[-1].strip() if self._other else f"It did not listen within {seconds:.0f} s."
-            raise LabError("The service did not start.", why, "Check the port, the policy and its settings.")
+            raise LabError("The service did not start.", why)
 
     def stop(self) -> None:
         """Lets the service answer what it has, and waits for its end."""
@@ -99,9 +102,18 @@ def serve(policy: str = "batch", port: int = 0, start_s: float = 120, **batcher:
 
 
 def run(
-    policy: str, host: str = LOOPBACK, port: int = 0, until: threading.Event | None = None, **options: object
-) -> None:
-    """Serves in this process until SIGINT or SIGTERM, or until the event is set."""
+    policy: str,
+    host: str = LOOPBACK,
+    port: int = 0,
+    until: threading.Event | None = None,
+    listening: Callable[[str], None] = lambda url: None,
+    **batcher: object,
+) -> bool:
+    """Serves in this process until SIGINT or SIGTERM, or until the event is set. False if it could not start.
+
+    `listening` is called with the address once requests are taken. Raises LabError for wrong settings or a port that
+    can't be opened.
+    """
     import torch
     import uvicorn
 
@@ -109,25 +121,33 @@ def run(
 
     torch.set_num_threads(1)
 
-    class Listening(uvicorn.Server):
+    class Service(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets)
-            log("listening", url=f"http://{host}:{sockets[0].getsockname()[1]}", policy=policy)
+            if self.started:
+                url = f"http://{host}:{sockets[0].getsockname()[1]}"
+                log("listening", url=url, policy=policy)
+                listening(url)
 
-    app = build_app(policy, **options)
+    app = build_app(policy, **batcher)
     listener = socket.socket()
     if os.name == "posix":  # elsewhere it would let two services listen on one port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
     except OSError as error:
-        raise LabError(f"Port {port} can't be opened.", f"{error.strerror}.", "Give --port 0 for a free one.") from None
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S)
-    server = Listening(config)
+        listener.close()
+        what = f"The service can't listen on {host}, port {port}."
+        raise LabError(what, f"{error.strerror}.", "Take port 0 for a free one.") from None
+    server = Service(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S))
     if until is not None:
         threading.Thread(target=lambda: until.wait() and setattr(server, "should_exit", True), daemon=True).start()
+    # uvicorn drains at these signals, then raises them once more: by then the service has ended as it should.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: None)
     server.run(sockets=[listener])
     log("stopped")
+    return server.started
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -142,8 +162,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         ended.set()
 
     threading.Thread(target=watch, daemon=True).start()
-    run(until=ended, **settings)
-    return 0
+    try:
+        return 0 if run(until=ended, **settings) else 1
+    except LabError as error:
+        print(json.dumps({"event": "failed", "why": " ".join(error.sentences)}), file=sys.stderr)
+        return 1
 
 
 if __name__ == "__main__":

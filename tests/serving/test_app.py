@@ -155,3 +155,12 @@ def test_other_paths_and_methods(model):
 def test_there_is_no_such_policy():
     with pytest.raises(LabError, match="no policy 'magic'"):
         serving.build_app("magic")
+
+
+@pytest.mark.parametrize(
+    ("settings", "says"),
+    [({"max_batch": 0}, "at least 1"), ({"max_wait_s": float("nan")}, "at least 0"), ({"max_bath": 1}, "max_bath")],
+)
+def test_settings_that_no_batcher_takes(settings, says):
+    with pytest.raises(LabError, match=says):
+        serving.build_app("batch", **settings)

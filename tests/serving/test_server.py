@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 import labs_lib.serving as serving
+import labs_lib.serving.server as server
 from labs_lib.errors import LabError
 
 
@@ -28,18 +29,24 @@ def closes(port, within=30):
 
 def test_it_answers_and_stops():
     photo = serving.photos(1)[0]
-    with serving.serve("batch", max_batch=4) as server:
-        answer = httpx.post(f"{server.url}/classify", files={"image": ("a.jpg", photo, "image/jpeg")}, timeout=60)
+    with serving.serve("batch", max_batch=4) as running:
+        answer = httpx.post(f"{running.url}/classify", files={"image": ("a.jpg", photo, "image/jpeg")}, timeout=60)
         assert answer.json() == {"label": serving.right_answers(serving.small_vit(), [photo])[0]}
-        port = int(server.url.rpartition(":")[2])
-    assert server.process.returncode == 0
+        port = int(running.url.rpartition(":")[2])
+    assert running.process.returncode == 0
     assert not is_open(port)
-    assert [entry["event"] for entry in server.logs] == ["listening", "request", "stopped"]
+    assert [entry["event"] for entry in running.logs] == ["listening", "request", "stopped"]
 
 
 def test_what_keeps_it_from_starting_is_said():
-    with pytest.raises(LabError, match="did not start"):
-        serving.serve("magic")
+    with pytest.raises(LabError, match="did not start") as error:
+        serving.serve("batch", max_batch=0)
+    assert "max_batch and max_queue are at least 1" in str(error.value)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        with pytest.raises(LabError, match="can't listen on"):
+            server.run("once", port=other.getsockname()[1])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")
