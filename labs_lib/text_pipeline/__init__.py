@@ -11,8 +11,10 @@ from labs_lib.text_pipeline.corpus import Corpus
 from labs_lib.text_pipeline.engines import ENGINES, augment, clean_corpus, dataset, encode, pipeline
 from labs_lib.text_pipeline.ladder import Ladder, ladder
 from labs_lib.text_pipeline.numba_engine import compile_kernels
+from labs_lib.text_pipeline.panels import Measured, pool_panel
 from labs_lib.text_pipeline.philox import CHARACTERS, SHUFFLE, WORDS, philox, uniform, uniforms, word, words
 from labs_lib.text_pipeline.pictures import flat_picture, ladder_picture, overhead_picture
+from labs_lib.text_pipeline.pool_model import PoolCosts
 from labs_lib.text_pipeline.processes import (
     METHODS,
     Job,
