@@ -21,6 +21,7 @@ from fastapi import FastAPI, HTTPException, Request, Response
 from fastapi.responses import JSONResponse
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException as RoutingError
+from starlette.requests import ClientDisconnect
 
 from labs_lib.errors import LabError
 from labs_lib.serving.batcher import Batcher, Closed, Full, TooLate
@@ -137,7 +138,7 @@ def build_app(
 
     @app.post("/classify")
     async def classify_image(request: Request) -> Response:
-        file = await _image_of(request)
+        file = await _image_of(request, limits)
         image = await asyncio.get_running_loop().run_in_executor(app.state.decoder, decode, file, limits)
         label = await _unless_gone(request, app.state.answer(image))
         return JSONResponse({"label": label})
@@ -146,12 +147,17 @@ def build_app(
     return app
 
 
-async def _image_of(request: Request) -> bytes:
+async def _image_of(request: Request, limits: Limits) -> bytes:
     """The bytes of the one file in field "image"."""
     if not request.headers.get("content-type", "").startswith("multipart/form-data"):
         raise Refused(415, 'Send a form (multipart/form-data) with the image in the field "image".')
     try:
-        form = await request.form(max_files=1, max_fields=1)
+        async with asyncio.timeout(limits.body_s):
+            form = await request.form(max_files=1, max_fields=1)
+    except TimeoutError:
+        raise Refused(408, f"The body has not come within {limits.body_s:g} s.") from None
+    except ClientDisconnect:
+        raise Refused(GONE, "The client has gone.") from None
     except HTTPException as error:
         raise Refused(400, f"The form can't be read: {error.detail.rstrip('.')}.") from None
     except RoutingError as error:
@@ -190,6 +196,8 @@ async def _unless_gone(request: Request, answer: Awaitable[int | None]) -> int |
 
 async def _refused(request: Request, error: Refused) -> JSONResponse:
     headers = {} if error.retry_after is None else {"Retry-After": str(error.retry_after)}
+    if error.status == 408:  # what else comes of that body can't be told from a request
+        headers["Connection"] = "close"
     return JSONResponse({"error": error.sentence}, error.status, headers)
 
 

@@ -18,6 +18,7 @@ class Limits:
 
     body_bytes: int = 1 << 20
     pixels: int = 4_000_000  # a small file can hold a huge image: a decompression bomb
+    body_s: float = 5.0  # to arrive in; a client that stalls would keep its place, and hold up the end of the service
     in_flight: int = 256  # requests that are read, decoded or waiting; fewer where a policy has fewer places
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import signal
 import socket
@@ -27,12 +28,13 @@ DRAIN_S = 10  # for answers under way, before they are cut off
 
 
 class Server:
-    """A running service: `url`, `pid`, `logs` (the last 10000 lines, parsed), and `stop()`. A context manager."""
+    """A running service: `url`, `pid`, `logs` (the last 10000 lines, parsed), `other` (those that are no
+    JSON), and `stop()`. A context manager."""
 
     def __init__(self, process: subprocess.Popen) -> None:
         self.process, self.pid = process, process.pid
         self.logs: deque[dict] = deque(maxlen=10_000)
-        self._other: deque[str] = deque(maxlen=20)  # lines that are no JSON, such as a traceback
+        self.other: deque[str] = deque(maxlen=20)  # such as a traceback
         self._listening = threading.Event()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -42,14 +44,14 @@ class Server:
             try:
                 entry = json.loads(line)
             except ValueError:
-                self._other.append(line)
+                self.other.append(line)
                 continue
             self.logs.append(entry)
             if entry["event"] == "listening":
                 self.url = entry["url"]
                 self._listening.set()
             elif entry["event"] == "failed":
-                self._other.append(entry["why"])
+                self.other.append(entry["why"])
         self._listening.set()  # it ended: nobody waits for it any more
 
     def wait(self, seconds: float) -> None:
@@ -57,7 +59,7 @@ class Server:
         if not hasattr(self, "url"):
             self.process.kill()
             self._reader.join(5)
-            why = self._other[-1].strip() if self._other else f"It did not listen within {seconds:.0f} s."
+            why = self.other[-1].strip() if self.other else f"It did not listen within {seconds:.0f} s."
             raise LabError("The service did not start.", why)
 
     def stop(self) -> None:
@@ -139,6 +141,7 @@ def run(
         listener.close()
         what = f"The service can't listen on {host}, port {port}."
         raise LabError(what, f"{error.strerror}.", "Take port 0 for a free one.") from None
+    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # its warnings quote what was sent
     server = Service(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S))
     if until is not None:
         threading.Thread(target=lambda: until.wait() and setattr(server, "should_exit", True), daemon=True).start()
