@@ -85,7 +85,7 @@ def numpy_per_string(
     first: int = 0,
 ) -> np.ndarray:
     """The array operations of `numpy_engine`, string by string: each costs its call, for a hundred characters."""
-    found = []
+    found = [np.empty((0, length), numpy_engine.table_of(vocabulary).dtype)]
     for index, s in enumerate(strings, first):
         corpus = numpy_engine.augment(numpy_engine.clean(Corpus.from_strings([s])), seed, rates, index)
         found.append(numpy_engine.encode(corpus, vocabulary, length))

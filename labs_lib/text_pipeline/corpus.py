@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -28,14 +28,22 @@ class Corpus:
     offsets: np.ndarray
 
     @classmethod
-    def from_strings(cls, strings: Sequence[str]) -> Corpus:
+    def from_strings(cls, strings: Iterable[str]) -> Corpus:
         """
         >>> Corpus.from_strings(["ab", "", "c"]).offsets.tolist()
         [0, 2, 2, 3]
         >>> Corpus.from_strings(["déjà vu"]).codes.dtype, Corpus.from_strings(["π"]).codes.tolist()
         (dtype('uint8'), [960])
+
+        Raises LabError for anything but strings, and for a single string, which would be taken letter by letter.
         """
-        joined = "".join(strings)
+        if isinstance(strings, str):
+            raise LabError("One string is no list of strings.", "Each of its letters would be one.", "Write [string].")
+        try:
+            strings = list(strings)
+            joined = "".join(strings)
+        except TypeError as error:
+            raise LabError("A corpus is made of a list of strings.", f"Here, {error}.", "Give such a list.") from error
         offsets = np.zeros(len(strings) + 1, np.int64)
         np.cumsum(np.fromiter(map(len, strings), np.int64, len(strings)), out=offsets[1:])
         return cls(_codes(joined), offsets)
@@ -47,7 +55,7 @@ class Corpus:
         A file whose code points take 256 MiB or more is read piece by piece into a temporary file, and `codes` is
         a memory map of that.
 
-        Raises LabError where the file cannot be read, or is not UTF-8.
+        It is read twice. Raises LabError where it cannot be read, is not UTF-8, or is another the second time.
         """
         characters, count, highest = 0, 0, 0
         for lines, _, _ in line_blocks(path):
@@ -59,9 +67,13 @@ class Corpus:
         start, done = 0, 0
         for lines, _, _ in line_blocks(path):
             part = cls.from_strings(lines)
+            if start + len(part.codes) > characters or done + len(part) > count:
+                raise _changed(path)
             codes[start : start + len(part.codes)] = part.codes
             offsets[done : done + len(part) + 1] = part.offsets + start
             start, done = start + len(part.codes), done + len(part)
+        if (start, done) != (characters, count):
+            raise _changed(path)
         return cls(codes, offsets)
 
     @property
@@ -73,7 +85,9 @@ class Corpus:
         return len(self.offsets) - 1
 
     def __getitem__(self, part: slice) -> Corpus:
-        """Strings in a row, as a corpus that shares the code points."""
+        """Strings in a row, as a corpus that shares the code points. Raises LabError for any other part."""
+        if not isinstance(part, slice) or part.step not in (None, 1):
+            raise LabError("A part of a corpus is some strings in a row.", "", "Write corpus[a:b] or corpus.strings().")
         start, stop, _ = part.indices(len(self))
         offsets = self.offsets[start : max(start, stop) + 1]
         return Corpus(self.codes[offsets[0] : offsets[-1]], offsets - offsets[0])
@@ -113,12 +127,15 @@ def line_blocks(path: str | Path) -> Iterator[tuple[list[str], list[str], int]]:
     """(lines, their ends, bytes read) of a file in UTF-8, some MiB at a time.
 
     A line ends with a line feed, with or without a carriage return before it; the last one may end with nothing.
-    Other signs that Unicode takes for line ends stay in the line.
+    Other signs that Unicode takes for line ends stay in the line. A byte order mark at the file's beginning, as
+    some editors set it, is no part of the first line, and is left out.
     """
+    encoding = "utf-8-sig"
     try:
         with open(path, "rb") as file:
             while data := file.read(BLOCK) + file.readline():
-                lines = data.decode("utf-8").split("\n")
+                lines = data.decode(encoding).split("\n")
+                encoding = "utf-8"
                 ends = ["\n"] * (len(lines) - 1) + [""]
                 if not lines[-1]:
                     del lines[-1], ends[-1]
@@ -134,6 +151,10 @@ def line_blocks(path: str | Path) -> Iterator[tuple[list[str], list[str], int]]:
         ) from error
     except OSError as error:
         raise LabError(f"Can't read {path}: {error.strerror}.", "", "Check the path.") from error
+
+
+def _changed(path: str | Path) -> LabError:
+    return LabError(f"{path} is not the same when it is read again.", "", "Give a file that nobody writes to.")
 
 
 def text_of(codes: np.ndarray) -> str:

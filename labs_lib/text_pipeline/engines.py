@@ -10,7 +10,7 @@ import numpy as np
 from labs_lib.errors import LabError
 from labs_lib.text_pipeline import numpy_engine
 from labs_lib.text_pipeline.corpus import Corpus, concatenated
-from labs_lib.text_pipeline.philox import key_of
+from labs_lib.text_pipeline.philox import key_of, whole_number
 from labs_lib.text_pipeline.rates import Rates
 from labs_lib.text_pipeline.reference import LENGTH, VOCABULARY
 
@@ -27,6 +27,7 @@ def clean_corpus(corpus: Corpus) -> Corpus:
     >>> clean_corpus(Corpus.from_strings(["Ab\\n(c)", "ΌΣΟΣ"])).strings()
     ['ab c', 'όσος']
     """
+    _demand_corpus(corpus)
     return numpy_engine.clean(corpus)
 
 
@@ -44,12 +45,12 @@ def augment(
     >>> augment(corpus[1:], seed=4, first=1).strings()
     ['ly the overw doz jlmp']
 
-    Raises LabError for a seed that is none, a negative `first`, or an engine that does not exist.
+    Raises LabError for what is no Corpus, a seed that is none, a negative `first`, or an engine that does not exist.
     """
     rates = rates or Rates()
+    _demand_corpus(corpus)
     key_of(seed)
-    if first < 0:
-        raise LabError(f"first={first} is no index.", "", "Give 0 or more.")
+    first = whole_number("first", first, 0, 2**63 - len(corpus))
     if engine == "numpy":
         return _by_blocks(corpus, lambda part, at: numpy_engine.augment(part, seed, rates, first + at))
     if engine == "numba":
@@ -75,12 +76,12 @@ def encode(
     >>> encode(Corpus.from_strings(["ab", "bé?"]), "ab", 4).tolist()
     [[2, 3, 0, 0], [3, 1, 1, 0]]
 
-    Raises LabError where a character stands in the vocabulary twice, or the length is not above 0.
+    Raises LabError for what is no Corpus, a character that stands in the vocabulary twice, or a length below 1.
     """
+    _demand_corpus(corpus)
     if len(set(vocabulary)) < len(vocabulary):
         raise LabError("The vocabulary has a character twice.", "It would have two indices.", "Leave one out.")
-    if length < 1:
-        raise LabError(f"length={length} leaves no room.", "", "Give 1 or more.")
+    length = whole_number("length", length, 1, 2**31)
     if engine == "numpy":
         return numpy_engine.encode_bytes(corpus, vocabulary, length)
     if engine == "numba":
@@ -117,6 +118,13 @@ def dataset(indices: np.ndarray) -> torch.utils.data.Dataset:
 
 def _by_blocks(corpus: Corpus, function: Callable[[Corpus, int], Corpus]) -> Corpus:
     return concatenated([function(part, at) for at, part in corpus.blocks(BLOCK)], corpus.codes.dtype)
+
+
+def _demand_corpus(corpus: object) -> None:
+    if not isinstance(corpus, Corpus):
+        raise LabError(
+            f"This takes a Corpus, and got {type(corpus).__name__}.", "", "Make one: Corpus.from_strings(strings)."
+        )
 
 
 def _no_engine(engine: str) -> LabError:

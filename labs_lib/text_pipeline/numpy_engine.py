@@ -146,7 +146,7 @@ def encode(corpus: Corpus, vocabulary: str, length: int) -> np.ndarray:
 def table_of(vocabulary: str) -> np.ndarray:
     """The index of each code point up to the vocabulary's highest, and of one more, which is unknown."""
     codes = [ord(character) for character in vocabulary]
-    dtype = np.uint8 if len(codes) + FIRST <= 256 else np.uint16
+    dtype = np.min_scalar_type(max(255, len(codes) + FIRST - 1))
     table = np.full(max([255, *codes]) + 2, UNKNOWN, dtype)
     table[codes] = np.arange(FIRST, FIRST + len(codes))
     return table

@@ -91,7 +91,7 @@ def pool_picture(
 
 def _sentence(costs: PoolCosts, name: str, work: float, processes: int, chunk: int, even: int | None) -> str:
     limit = costs.limit(work, processes, chunk)
-    what = f"{name}, {time_text(work)} a string, {_count(processes)}, {_tasks(chunk)}:"
+    what = f"{name}, {_count(processes)}, {_tasks(chunk)}:"
     cores = f"{processes} cores" if processes > 1 else "a core of its own"
     if even is None:
         return f"{what} never faster; with ever more strings the ratio nears {limit:.2g} (modelled, for {cores})."

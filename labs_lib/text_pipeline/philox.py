@@ -23,6 +23,7 @@ MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 WEYL = (0x9E3779B9, 0xBB67AE85)  # added to the key after each round
 ROUNDS = 10
 MASK = 0xFFFFFFFF
+SENTENCES, POSITIONS = 2**64, 2**34  # how many the counter tells apart
 CHARACTERS, SHUFFLE, WORDS = range(3)  # streams: independent numbers for the same sentence and position
 
 
@@ -38,6 +39,17 @@ def key_of(seed: int) -> tuple[int, int]:
     if not 0 <= number < 2**64:
         raise LabError(f"{seed!r} is no seed.", "The generator's key has 64 bits.", "Give a whole number from 0 on.")
     return number & MASK, number >> 32
+
+
+def whole_number(name: str, value: object, least: int, end: int) -> int:
+    """The value as an int. Raises LabError where it is no whole number from `least` up to, not including, `end`."""
+    try:
+        number = operator.index(value)
+    except TypeError:
+        number = least - 1
+    if not least <= number < end:
+        raise LabError(f"{name}={value!r} is no whole number from {least} to {end - 1}.")
+    return number
 
 
 def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[int, int, int, int]:
@@ -56,7 +68,13 @@ def philox(counter: tuple[int, int, int, int], key: tuple[int, int]) -> tuple[in
 
 
 def word(seed: int, sentence: int, position: int, stream: int) -> int:
-    """The 32-bit number for one position of one sentence."""
+    """The 32-bit number for one position of one sentence.
+
+    Raises LabError for what is no place: sentences have 64 bits, positions 34, streams 32.
+    """
+    sentence = whole_number("sentence", sentence, 0, SENTENCES)
+    position = whole_number("position", position, 0, POSITIONS)
+    stream = whole_number("stream", stream, 0, 2**32)
     return philox((position >> 2, sentence & MASK, sentence >> 32, stream), key_of(seed))[position & 3]
 
 
@@ -124,11 +142,28 @@ def words(seed: int, sentences: np.ndarray, positions: np.ndarray, stream: int) 
     """`word` over arrays that broadcast against each other: integers (...) give uint32 (...).
 
     Each number costs an evaluation of its own; where positions stand in rows, `philox_blocks` needs a quarter.
+
+    Raises LabError where an entry is no whole number, is negative, or is beyond what `word` takes.
     """
-    sentences, positions = np.broadcast_arrays(np.asarray(sentences, np.uint64), np.asarray(positions, np.uint64))
+    stream = whole_number("stream", stream, 0, 2**32)
+    sentences, positions = np.broadcast_arrays(
+        _places("sentences", sentences, SENTENCES), _places("positions", positions, POSITIONS)
+    )
     numbers = philox_blocks(positions.ravel() >> np.uint64(2), sentences.ravel(), seed, stream)
     lanes = (positions.ravel() & np.uint64(3)).astype(np.intp)
     return numbers[np.arange(len(numbers)), lanes].reshape(positions.shape)
+
+
+def _places(name: str, values: np.ndarray, end: int) -> np.ndarray:
+    """uint64. A negative number would wrap around, and a fraction would be cut off, without a word."""
+    found = np.asarray(values)
+    if not found.size:
+        return found.astype(np.uint64)
+    if found.dtype.kind not in "iu" or not 0 <= int(found.min()) <= int(found.max()) < end:
+        raise LabError(
+            f"{name} are whole numbers from 0 to {end - 1}.", f"Here is {found.dtype} from {found.min()} on."
+        )
+    return found.astype(np.uint64)
 
 
 def uniforms(seed: int, sentences: np.ndarray, positions: np.ndarray, stream: int = CHARACTERS) -> np.ndarray:

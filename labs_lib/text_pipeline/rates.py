@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from numbers import Real
 
 from labs_lib.errors import LabError
 
@@ -42,7 +43,7 @@ class Rates:
     def __post_init__(self) -> None:
         for field in fields(self):
             rate = getattr(self, field.name)
-            if not 0 <= rate <= 1:
+            if not isinstance(rate, Real) or not 0 <= rate <= 1:
                 raise LabError(f"{field.name}={rate!r} is no probability.", "", "Give a number from 0 to 1.")
         if self.remove + self.substitute + self.insert > 1 + 1e-12:
             raise LabError(

@@ -8,6 +8,7 @@ from functools import cache
 import numpy as np
 
 from labs_lib.errors import LabError
+from labs_lib.text_pipeline.philox import whole_number
 
 END = re.compile(r"(?<=[.!?])\s+(?=[A-Z\"'(*])")
 SHORTEST, LONGEST = 20, 400  # characters
@@ -38,7 +39,10 @@ def sentences(n: int = 20_000, seed: int = 0) -> list[str]:
     True
     >>> len(set(sentences(5000))) > 4900
     True
+
+    Raises LabError where `n` or the seed is no whole number from 0 on.
     """
+    n, seed = whole_number("n", n, 0, 2**31), whole_number("seed", seed, 0, 2**64)
     known = pool()
     rng = np.random.default_rng(seed)
     found = [known[i] for i in rng.permutation(len(known))[:n]]

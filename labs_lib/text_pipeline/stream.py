@@ -51,7 +51,7 @@ def augment_file(
     target = Path(os.path.realpath(target))
     if target.exists() and not target.is_file():
         raise LabError(f"{target} is no file.", "", "Name a file for the output.")
-    unfinished = target.with_name(f".{target.name}.part")
+    unfinished = target.with_name(f".{target.name}.{os.getpid()}.part")  # a run beside this one has its own
     size = os.path.getsize(source) if os.path.exists(source) else 0
     found = Streamed(0, 0, 0)
     try:
@@ -68,6 +68,8 @@ def augment_file(
                 out.write(written.encode("utf-8"))
                 found += Streamed(len(lines), len(corpus.codes), len(misspelt.codes))
                 bar.update(read)
+            out.flush()
+            os.fsync(out.fileno())  # else a crash of the machine could leave the name without the bytes
         os.replace(unfinished, target)
     except OSError as error:
         raise LabError(f"Can't write {target}: {error.strerror}.", "", "Check its folder, and its room.") from error

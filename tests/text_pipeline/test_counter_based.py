@@ -89,12 +89,31 @@ def test_numpy_integers_are_seeds():
         ({"remove": -0.1}, "no probability"),
         ({"shuffle": 1.5}, "no probability"),
         ({"insert": float("nan")}, "insert="),
+        ({"remove": "0.1"}, "remove='0.1'"),
+        ({"shuffle": None}, "shuffle=None"),
         ({"remove": 0.5, "substitute": 0.4, "insert": 0.2}, "more than 1"),
     ],
 )
 def test_rates_are_probabilities(rates, message):
     with pytest.raises(LabError, match=message):
         Rates(**rates)
+
+
+@pytest.mark.parametrize(
+    ("sentence", "position", "stream"),
+    [(-1, 0, 0), (2**64, 0, 0), (0, -1, 0), (0, 2**34, 0), (0, 0, -1), (0, 0, 2**32), (0.5, 0, 0), (0, 1.0, 0)],
+)
+def test_a_place_beyond_the_counter_has_no_number(sentence, position, stream):
+    """It would share the number of another place, or have one outside of 32 bits."""
+    with pytest.raises(LabError, match="whole number"):
+        word(0, sentence, position, stream)
+    with pytest.raises(LabError, match="whole number"):
+        words(0, np.array([sentence]), np.array([position]), stream)
+
+
+def test_arrays_without_places_have_no_numbers():
+    assert uniforms(0, [], []).shape == (0,)
+    assert words(0, np.zeros((2, 0), int), np.zeros((1, 0)), 0).shape == (2, 0)
 
 
 def test_edges_reach_both_ends():

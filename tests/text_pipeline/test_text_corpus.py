@@ -49,6 +49,9 @@ def test_blocks_are_the_whole_in_order(strings, characters):
         ("\n", [""]),
         ("één\u2028π\x0b🙂\rx\n", ["één\u2028π\x0b🙂\rx"]),
         ("x" * 20 + "\n" + "y" * 3, ["x" * 20, "y" * 3]),
+        ("\ufeffa\n\ufeffb", ["a", "\ufeffb"]),
+        ("\ufeff", []),
+        ("\ufeff\r\n", [""]),
     ],
 )
 def test_a_file_is_its_lines(tmp_path, monkeypatch, block, data, lines):
@@ -84,6 +87,47 @@ def test_what_cannot_be_read_is_said(tmp_path):
         text.Corpus.from_file(path)
     with pytest.raises(LabError, match="Can't read"):
         text.Corpus.from_file(tmp_path / "none.txt")
+
+
+@pytest.mark.parametrize("again", ["a\nb\n", "a\nb\nc\nd\n", "a\nb\ncd", "a\nb\n\n", ""])
+def test_a_file_that_changes_between_its_two_readings_is_no_corpus(tmp_path, monkeypatch, again):
+    """`codes` would end in whatever was in memory, or in what did not fit."""
+    path = tmp_path / "a.txt"
+    path.write_text("a\nb\nc\n")
+    room = corpora._room
+
+    def rewritten(*size):
+        path.write_text(again)
+        return room(*size)
+
+    monkeypatch.setattr(corpora, "_room", rewritten)
+    with pytest.raises(LabError, match="not the same"):
+        text.Corpus.from_file(path)
+
+
+@pytest.mark.parametrize("strings", ["abc", b"abc", [1, 2], [b"a"], [None], None, 5])
+def test_only_strings_make_a_corpus(strings):
+    with pytest.raises(LabError, match="list of strings"):
+        text.Corpus.from_strings(strings)
+
+
+def test_a_generator_of_strings_is_fine():
+    assert text.Corpus.from_strings(s for s in ("a", "", "b")).strings() == ["a", "", "b"]
+
+
+@pytest.mark.parametrize("part", [0, -1, slice(None, None, 2), slice(None, None, -1), "a", [0, 1]])
+def test_a_part_is_some_strings_in_a_row(part):
+    with pytest.raises(LabError, match="in a row"):
+        text.Corpus.from_strings(["a", "b", "c"])[part]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [((-1,), "n=-1"), ((2.5,), "n=2.5"), (("5",), "n='5'"), ((5, -1), "seed=-1"), ((5, 0.5), "seed=0.5")],
+)
+def test_sentences_are_counted_in_whole_numbers(arguments, message):
+    with pytest.raises(LabError, match=message):
+        text.sentences(*arguments)
 
 
 def test_sentences_are_real_different_and_the_same_each_time():

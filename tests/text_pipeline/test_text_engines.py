@@ -85,13 +85,33 @@ def test_encoding_gives_the_references_indices(engine, device, strings, vocabula
     assert found.tolist() == [text.encode_by_characters(s, vocabulary, length) for s in strings]
 
 
+@pytest.mark.parametrize("engine", ENGINES)
+@pytest.mark.parametrize("size", [253, 254, 255, 65_533, 65_534, 65_535, 70_000])
+def test_indices_have_room_for_the_vocabulary(engine, size):
+    """0 and 1 are padding and unknown, so 254 characters fill one byte, and 65,534 fill two."""
+    vocabulary = "".join(map(chr, range(0xE000, 0xE000 + size)))
+    found = text.encode(text.Corpus.from_strings([vocabulary[-3:] + "a"]), vocabulary, 5, engine)
+    assert found.tolist() == [[size - 1, size, size + 1, 1, 0]]
+    assert found.dtype == (np.uint8 if size <= 254 else np.uint16 if size <= 65_534 else np.uint32)
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_the_last_sentences_that_can_be_numbered(engine):
+    corpus = text.Corpus.from_strings(["one two three", "four five six"])
+    first = 2**63 - len(corpus) - 1
+    found = text.augment(corpus, 2**64 - 1, text.Rates(shuffle=1), engine, first).strings()
+    assert found == [
+        text.augment_by_characters(s, i, 2**64 - 1, text.Rates(shuffle=1))
+        for i, s in enumerate(corpus.strings(), first)
+    ]
+
+
 @given(STRINGS, SEEDS, RATES)
 @settings(max_examples=50)
 def test_all_ways_through_python_agree_too(strings, seed, rates):
     expected = text.by_characters(strings, seed, rates, length=16)
     assert better_python(strings, seed, rates, length=16).tolist() == expected
-    if strings:
-        assert numpy_per_string(strings, seed, rates, length=16).tolist() == expected
+    assert numpy_per_string(strings, seed, rates, length=16).tolist() == expected
     assert text.pipeline(strings, seed, rates, length=16).tolist() == expected
 
 
@@ -210,9 +230,16 @@ def test_no_module_that_is_imported_later_hides_a_function():
         (lambda corpus: text.augment(corpus, 0, engine="cython"), "no engine 'cython'"),
         (lambda corpus: text.encode(corpus, engine="cython"), "no engine 'cython'"),
         (lambda corpus: text.augment(corpus, -1), "no seed"),
-        (lambda corpus: text.augment(corpus, 0, first=-1), "no index"),
+        (lambda corpus: text.augment(corpus, 0, first=-1), "first=-1 is no whole number"),
+        (lambda corpus: text.augment(corpus, 0, first=1.5), "first=1.5"),
+        (lambda corpus: text.augment(corpus, 0, first=2**63), "first=9223372036854775808"),
+        (lambda corpus: text.augment(["a"], 0), "takes a Corpus, and got list"),
+        (lambda corpus: text.clean_corpus("a"), "takes a Corpus, and got str"),
+        (lambda corpus: text.encode(["a"]), "takes a Corpus, and got list"),
+        (lambda corpus: text.pipeline("abc", 0), "One string is no list"),
+        (lambda corpus: text.encode(corpus, length=2.5), "length=2.5"),
         (lambda corpus: text.encode(corpus, "aa"), "twice"),
-        (lambda corpus: text.encode(corpus, length=0), "no room"),
+        (lambda corpus: text.encode(corpus, length=0), "length=0 is no whole number"),
     ],
 )
 def test_what_cannot_be_done_is_said(call, message):
