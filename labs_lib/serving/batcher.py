@@ -15,6 +15,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, field
 
 
@@ -115,6 +116,9 @@ class Batcher:
         except asyncio.CancelledError:
             self.counts.cancelled += 1
             raise
+        except Closed:
+            self.counts.rejected += 1
+            raise
         except Exception as error:
             if isinstance(error, TimeoutError) and clock.expired():
                 self.counts.timed_out += 1
@@ -134,13 +138,12 @@ class Batcher:
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
         while self._open or self._queue:
-            if not self._queue or (patience := self._patience(loop.time())) > 0:
+            wait_s = self._patience(loop.time())
+            if wait_s is None or wait_s > 0:
                 self._changed.clear()
-                try:
-                    async with asyncio.timeout(patience if self._queue else None):
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(wait_s):
                         await self._changed.wait()
-                except TimeoutError:
-                    pass
                 continue
             batch = [self._queue.popleft() for _ in range(min(len(self._queue), self.max_batch))]
             self.counts.batches[len(batch)] += 1
@@ -148,8 +151,10 @@ class Batcher:
             for waiting, result in zip(batch, results, strict=True):
                 _settle(waiting.future, result)
 
-    def _patience(self, now: float) -> float:
-        """Seconds that the batch may still wait for more; nothing where it is full or nothing more will come."""
+    def _patience(self, now: float) -> float | None:
+        """Seconds until the next batch is due: None while nobody waits, 0 where it is full or no more will come."""
+        if not self._queue:
+            return None
         if self.max_wait_s == 0 or len(self._queue) >= self.max_batch or not self._open:
             return 0.0
         return self._queue[0].arrived + self.max_wait_s - now
@@ -161,15 +166,17 @@ class Batcher:
             if len(results) != len(items):
                 raise RuntimeError(f"run gave {len(results)} results for {len(items)} items")
             return results
-        except Exception as error:
+        except BaseException as error:  # even SystemExit: it would end the batcher, and not the process
             if len(items) == 1:
-                return [error]
+                return [error if isinstance(error, Exception) else RuntimeError(f"run raised {error!r}")]
         return [self._results([item])[0] for item in items]
 
 
 def _settle(future: asyncio.Future, result: object) -> None:
     if future.done():  # its caller has gone
         return
+    if isinstance(result, StopIteration):  # no future takes it
+        result = RuntimeError(f"run raised {result!r}")
     if isinstance(result, Exception):
         future.set_exception(result)
     else:

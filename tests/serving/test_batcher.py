@@ -143,6 +143,22 @@ def test_a_run_that_loses_results_is_an_error_for_all_and_not_a_hang():
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("error", [StopIteration, SystemExit, asyncio.CancelledError])
+def test_what_would_end_the_worker_is_an_error_of_its_item(error):
+    def run(items):
+        if 2 in items:
+            raise error
+        return items
+
+    async def main():
+        async with Batcher(run) as batcher:
+            found = await asyncio.wait_for(asyncio.gather(*together(batcher, [1, 2]), return_exceptions=True), SOON)
+            assert (found[0], type(found[1])) == (1, RuntimeError)
+            assert await asyncio.wait_for(batcher.submit(3), SOON) == 3
+
+    asyncio.run(main())
+
+
 def test_who_is_cancelled_leaves_the_queue():
     async def main():
         gate = Gate()
@@ -212,6 +228,7 @@ def test_closing_answers_everyone(drain):
         else:
             assert found[0] == 0
             assert all(isinstance(one, Closed) for one in found[1:])
+        assert batcher.counts.rejected == (2 if drain else 4)
 
     asyncio.run(main())
 
