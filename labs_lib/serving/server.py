@@ -87,7 +87,8 @@ def serve(policy: str = "batch", port: int = 0, start_s: float = 120, **batcher:
 
     Raises LabError where it does not start.
     """
-    command = [sys.executable, "-m", "labs_lib.serving.server", json.dumps(dict(policy=policy, port=port, **batcher))]
+    program = "from labs_lib.serving.server import main; raise SystemExit(main())"  # -m warns: the package imports it
+    command = [sys.executable, "-c", program, json.dumps(dict(policy=policy, port=port, **batcher))]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         command,
@@ -155,7 +156,7 @@ def run(
 
 def main(argv: Sequence[str] | None = None) -> int:
     """The child of `serve`: settings as JSON; ends when standard input does."""
-    parser = argparse.ArgumentParser(prog="python -m labs_lib.serving.server")
+    parser = argparse.ArgumentParser()
     parser.add_argument("settings", type=json.loads)
     settings = parser.parse_args(argv).settings
     ended = threading.Event()
@@ -170,7 +171,3 @@ def main(argv: Sequence[str] | None = None) -> int:
     except LabError as error:
         print(json.dumps({"event": "failed", "why": " ".join(error.sentences)}), file=sys.stderr)
         return 1
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
