@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 
 from labs_lib.figures import NEUTRAL, OPTIMISED, Picture, render, subplots
 from labs_lib.panels import Choice, Panel
@@ -21,6 +22,7 @@ def serving_panel(service_s: Mapping[int, float], measured: Sequence[LoadResult]
         as points over the curve.
     """
 
+    @cache  # a move of the rate alone draws the same curve again
     def run(rate: int, max_batch: int, wait_ms: int) -> Simulation:
         arrivals = poisson_arrivals(rate, REQUESTS / rate)
         return simulate(arrivals, service_s, "batch", max_batch, wait_ms / 1000)
