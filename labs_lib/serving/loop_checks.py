@@ -92,7 +92,7 @@ def check_loop(attempt: Callable) -> str:
 async def _serve(
     loop: VirtualLoop, attempt: Callable, arrivals: Sequence[int], max_batch: int, first_us: int, each_us: int
 ) -> list[Batch]:
-    """The batches that the learner's loop runs, until all are computed or a virtual minute later."""
+    """The batches that the learner's loop runs, until all are computed, or nothing is for 20 virtual seconds."""
     secret = np.random.default_rng().permutation(10**6)[: len(arrivals)]
     items = {f"request-{name}": number for number, name in enumerate(secret)}
     queue, model = _Queue(), _Model(loop, first_us, each_us, max_batch, items)
@@ -107,9 +107,9 @@ async def _serve(
     for arrival, ones in together.items():
         loop.call_at(arrival / US, lambda ones=ones: [queue.put_nowait(item) for item in ones])
     task = loop.create_task(work())
-    end = loop.create_task(asyncio.sleep(arrivals[-1] / US + 60))
+    end = loop.create_task(asyncio.sleep(arrivals[-1] / US + 20))
     while not (task.done() or end.done() or model.fault) and len(model.computed) < len(items):
-        await asyncio.wait({task, end}, timeout=0.01)
+        await asyncio.wait({task, end}, timeout=0.1)
     if model.fault:
         raise model.fault
     if task.done():

@@ -2,13 +2,17 @@
 
 import asyncio
 import math
+import threading
 import time
 
 import numpy as np
+import pytest
 from fastapi import HTTPException
 
+from labs_lib.exercises import SOLVED, NotYet, judge
 from labs_lib.serving import percentile
 from labs_lib.serving.exercises import EXERCISES
+from labs_lib.serving.virtual import on_virtual_clock
 from tests.exercise_tests import ExerciseTests
 
 # --- 7.1 --------------------------------------------------------------------------------------------
@@ -533,3 +537,44 @@ class TestExercises(ExerciseTests):
     exercises = EXERCISES
     wrong = WRONG
     right = RIGHT
+
+
+def test_a_check_runs_where_an_event_loop_runs_already():
+    """As in a notebook, whose kernel is one."""
+
+    async def cell():
+        return [judge(EXERCISES[id], EXERCISES[id].solution).state for id in ("7.1", "7.3")]
+
+    assert asyncio.run(cell()) == [SOLVED, SOLVED]
+
+
+def test_the_virtual_clock_is_exact_and_costs_no_time():
+    async def main(loop):
+        await asyncio.gather(asyncio.sleep(3600), asyncio.sleep(7200.000001))
+        return loop.now_us()
+
+    began = time.monotonic()
+    assert on_virtual_clock(main) == 7_200_000_001
+    assert time.monotonic() - began < 3600
+
+
+def test_what_waits_for_nothing_is_said():
+    async def main(loop):
+        await asyncio.Event().wait()
+
+    with pytest.raises(NotYet, match="nothing is left that could wake it"):
+        on_virtual_clock(main)
+
+
+def test_time_sleep_is_refused_on_the_virtual_clock_alone():
+    async def main(loop):
+        thread = threading.Thread(target=lambda: [time.sleep(0.001), slept.append(True)])
+        thread.start()
+        thread.join()
+        time.sleep(0.001)
+
+    slept, sleep = [], time.sleep
+    with pytest.raises(NotYet, match=r"time\.sleep stops the event loop"):
+        on_virtual_clock(main)
+    assert slept
+    assert time.sleep is sleep
