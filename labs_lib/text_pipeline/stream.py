@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from contextlib import suppress
 from dataclasses import asdict, astuple, dataclass
 from pathlib import Path
@@ -42,7 +43,8 @@ def augment_file(
 ) -> Streamed:
     """Augments each line of `source` into `target`; line ends stay as they are. Line i is sentence i.
 
-    The target appears when it is complete, and is left alone if anything fails before.
+    The target appears when it is complete, and is left alone if anything fails before. Until then the lines are in a
+    hidden file beside it, which is all that a killed run leaves behind.
 
     Raises LabError where a file can't be read or written, or the source is not UTF-8.
     """
@@ -70,6 +72,8 @@ def augment_file(
                 bar.update(read)
             out.flush()
             os.fsync(out.fileno())  # else a crash of the machine could leave the name without the bytes
+        if target.exists():
+            shutil.copymode(target, unfinished)  # what only its owner may read stays so
         os.replace(unfinished, target)
     except OSError as error:
         raise LabError(f"Can't write {target}: {error.strerror}.", "", "Check its folder, and its room.") from error
