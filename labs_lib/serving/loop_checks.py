@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -93,7 +94,7 @@ async def _serve(
     loop: VirtualLoop, attempt: Callable, arrivals: Sequence[int], max_batch: int, first_us: int, each_us: int
 ) -> list[Batch]:
     """The batches that the learner's loop runs, until all are computed, or nothing is for 20 virtual seconds."""
-    secret = np.random.default_rng().permutation(10**6)[: len(arrivals)]
+    secret = random.sample(range(10**6), len(arrivals))
     items = {f"request-{name}": number for number, name in enumerate(secret)}
     queue, model = _Queue(), _Model(loop, first_us, each_us, max_batch, items)
     work = attempt(queue, model.run, max_batch)
