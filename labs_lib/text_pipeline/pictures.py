@@ -35,7 +35,7 @@ def ladder_picture(found: Ladder) -> Picture:
     axes.set_yticks(range(len(found.steps)), [step.name for step in found.steps])
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(0.4 * min(step.ratio for step in found.steps), 2.5 * max(step.ratio for step in found.steps))
+    axes.set_xlim(0.3 * min(step.low for step in found.steps), 2.5 * max(step.high for step in found.steps))
     ticks = [tick for tick in (0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300) if axes.get_xlim()[0] <= tick]
     ticks = [tick for tick in ticks if tick <= axes.get_xlim()[1]]
     axes.set_xticks(ticks, [f"{tick:g}x" for tick in ticks])
@@ -70,8 +70,11 @@ def overhead_picture(work: float, message: float, start: dict[str, float], n: in
         axes.annotate(f" {time_text(value)}", (value, row), va="center", annotation_clip=False, fontsize=9)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
-    axes.margins(x=0.18)
-    axes.set_xlabel(f"seconds for {n:,} items (measured)")
+    axes.set_xscale("log")
+    axes.set_xlim(0.3 * min(value for value in values if value > 0), 6 * max(values))
+    axes.xaxis.set_major_formatter(lambda value, _: time_text(value))
+    axes.minorticks_off()
+    axes.set_xlabel(f"time for {n:,} items (measured)")
     return render(
         figure,
         f"{n:,} items: {time_text(work)} of work each, {time_text(message)} to send one and fetch its answer: "
