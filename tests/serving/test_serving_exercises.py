@@ -476,7 +476,7 @@ WRONG = {
         (nothing_for_the_bad_ones, "a bad one gets None in place of"),
         (text_for_the_bad_ones, "in place of the exception"),
         (the_first_error_for_all, "Each has its own"),
-        (bad_ones_last, "of 8 items, 1 of them bad"),
+        (bad_ones_last, "of them bad: a bad one gets"),
         (only_one_cut, "run is called 2 times where 1 will do"),
         (swallows_interrupts, "KeyboardInterrupt is no bad item"),
         (calls_with_nothing, "called with an empty list"),
