@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -113,11 +114,32 @@ class Workers:
             return out.copy()
 
     def _results(self, tasks: Sequence[Task]) -> list[object]:
+        if self.method != "fork":
+            _demand_importable(tasks)
         return [future.result() for future in [self._pool.submit(*task) for task in tasks]]
+
+
+def _demand_importable(tasks: Sequence[Task]) -> None:
+    """Before the pool breaks: a worker that fails to import what it is sent ends, and all tasks with it.
+
+    Raises LabError for functions of a notebook. Those of a script are fine: a worker imports its file.
+    """
+    if getattr(sys.modules["__main__"], "__file__", None):
+        return
+    functions = [part for task in tasks for part in task if callable(part)]
+    for function in functions:
+        if getattr(function, "__module__", None) == "__main__":
+            raise LabError(
+                f"A worker can't see {getattr(function, '__name__', function)}.",
+                "A started process imports functions from modules, and a notebook is none.",
+                "Write it into a .py file and import it, or use text.encode_row and text.pipeline_row.",
+            )
 
 
 def in_threads(strings: Sequence[str], job: Job, engine: str = "numba", count: int = 2) -> np.ndarray:
     """Parts of the corpus in threads: numba's loops, and most of NumPy's, run without Python's lock."""
+    if count < 1:
+        raise LabError(f"{count} threads do nothing.", "", "Give 1 or more.")
     corpus = Corpus.from_strings(strings)
     out = np.empty((len(corpus), job.length), table_of(job.vocabulary).dtype)
     with ThreadPoolExecutor(count) as pool:

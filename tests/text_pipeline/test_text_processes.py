@@ -1,11 +1,14 @@
 """Processes and threads: the same bytes for any number of workers, and what crosses between them."""
 
+import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+import labs_lib
 import labs_lib.text_pipeline as text
 from labs_lib.errors import LabError
 from labs_lib.text_pipeline.processes import ranges
@@ -91,3 +94,36 @@ def test_what_cannot_be_started_is_said():
         text.Workers(2, "teleport")
     with pytest.raises(LabError, match="0 workers"):
         text.Workers(0)
+    with pytest.raises(LabError, match="0 threads"):
+        text.in_threads(["a"], JOB, count=0)
+
+
+PROGRAM = """
+import labs_lib.text_pipeline as text
+from labs_lib.errors import LabError
+
+def own_row(s, index, job):
+    return [len(s)] * job.length
+
+if __name__ == "__main__":
+    job = text.Job(length=2)
+    with text.Workers(2, "spawn") as workers:
+        for way in (workers.per_item, workers.chunked):
+            try:
+                print(way(["abc"], job, own_row).tolist())
+            except LabError as error:
+                print(error.what)
+        print(workers.per_item(["abc"], job).shape)
+"""
+
+
+def test_a_function_that_workers_cannot_import_is_said_before_the_pool_breaks(tmp_path):
+    """`-c` is as a notebook: `__main__` is no file. A script's own functions work."""
+    (tmp_path / "script.py").write_text(PROGRAM)
+    found = []
+    for start in (["-c", PROGRAM], [str(tmp_path / "script.py")]):
+        command, here = [sys.executable, *start], os.environ | {"PYTHONPATH": str(Path(labs_lib.__file__).parents[1])}
+        found.append(subprocess.run(command, capture_output=True, text=True, check=True, timeout=300, env=here).stdout)
+    said, ran = found
+    assert said.splitlines() == ["A worker can't see own_row."] * 2 + ["(1, 2)"]
+    assert ran.splitlines() == ["[[3, 3]]"] * 2 + ["(1, 2)"]
