@@ -84,7 +84,8 @@ def check_submit(attempt: Callable) -> str:
         settings = (max_waiting, max_batch, seconds_each)
         on_virtual_clock(lambda loop: _few_come(_Desk(loop, attempt, *settings)))  # noqa: B023
         refused += on_virtual_clock(lambda loop: _many_come(_Desk(loop, attempt, *settings)))  # noqa: B023
-        on_virtual_clock(lambda loop: _some_go(_Desk(loop, attempt, *settings)))  # noqa: B023
+        for full in (True, False):
+            on_virtual_clock(lambda loop: _some_go(_Desk(loop, attempt, *settings), full))  # noqa: B023
     return f"all who were let in are answered, and {refused} are refused at once; who has gone costs nothing (counted)."
 
 
@@ -101,7 +102,6 @@ async def _many_come(desk: _Desk) -> int:
         first = desk.come(["first"])
         await asyncio.sleep(desk.seconds_each / 2)
         tasks = desk.come(range(desk.max_waiting + 5))
-        await asyncio.sleep(0)
         await asyncio.sleep(desk.seconds_each / 4)  # the model is still busy: nothing has left the queue
         let_in, refused = tasks[: desk.max_waiting], tasks[desk.max_waiting :]
         if desk.waiting.most > desk.max_waiting:
@@ -150,12 +150,13 @@ def _demand_retry_after(value: object, left_s: float, batch_s: float) -> None:
         )
 
 
-async def _some_go(desk: _Desk) -> None:
-    """While the model is busy the queue fills, some of it goes, and as many others come."""
+async def _some_go(desk: _Desk, full: bool) -> None:
+    """While the model is busy the queue fills, some of it goes, and as many others come; or, not full, nobody comes."""
+    count = desk.max_waiting if full else desk.max_waiting - 1
     async with desk:
         first = desk.come(["first"])
         await asyncio.sleep(desk.seconds_each / 4)
-        tasks = desk.come(range(desk.max_waiting))
+        tasks = desk.come(range(count))
         await asyncio.sleep(desk.seconds_each / 4)
         gone = tasks[1::2]
         for task in [*first, *gone]:  # the first is in the running batch
@@ -166,17 +167,17 @@ async def _some_go(desk: _Desk) -> None:
                 if task.done() and task.exception() is not None:
                     raise task.exception()
                 raise NotYet("a request whose client has gone is cancelled, and your submit does not let it end.")
-        new = [f"new {i}" for i in range(len(gone))]
+        new = [f"new {i}" for i in range(len(gone))] if full else []
         late = desk.come(new)
         await desk.end([*tasks, *late])
-        left = [i for i in range(desk.max_waiting) if tasks[i] not in gone]
+        left = [i for i in range(count) if tasks[i] not in gone]
         turned_away = sum(_is_refused(task) for task in late)
         if turned_away:
             raise NotYet(
-                f"{len(gone)} of {desk.max_waiting} that waited have gone, and of {len(late)} that come then "
+                f"{len(gone)} of {count} that waited have gone, and of {len(late)} that come then "
                 f"{turned_away} are refused. Who has gone takes no place."
             )
-        _demand_answered([tasks[i] for i in left] + late, [*left, *new], f"{len(gone)} have gone and others came")
+        _demand_answered([tasks[i] for i in left] + late, [*left, *new], f"{len(gone)} of {count} have gone")
         wasted = len(desk.computed) - 1 - len(left) - len(new)
         if wasted > 0:
             raise NotYet(f"the model computes {wasted} requests whose clients have gone. Take them out of `waiting`.")

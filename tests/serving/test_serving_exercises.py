@@ -352,6 +352,21 @@ def holds_on_to_the_cancelled(waiting, arrived, max_waiting, seconds_each):
     return submit
 
 
+def looks_for_the_gone_when_full(waiting, arrived, max_waiting, seconds_each):
+    async def submit(item):
+        if len(waiting) >= max_waiting:
+            for answer in [answer for answer in waiting if answer.cancelled()]:
+                del waiting[answer]
+        if len(waiting) >= max_waiting:
+            raise refusal(after(waiting, seconds_each))
+        answer = asyncio.get_running_loop().create_future()
+        waiting[answer] = item
+        arrived.set()
+        return await answer
+
+    return submit
+
+
 def no_submit(waiting, arrived, max_waiting, seconds_each):
     return None
 
@@ -500,6 +515,7 @@ WRONG = {
         (forgets_to_wake, "Did you set `arrived`?"),
         (turns_the_oldest_away, "not refused at once"),
         (holds_on_to_the_cancelled, "does not let it end"),
+        (looks_for_the_gone_when_full, "the model computes 2 requests whose clients have gone"),
         (no_submit, "return submit itself"),
         (bounds_by_a_timeout, "not refused at once"),
     ],
