@@ -230,10 +230,9 @@ def gathers_backwards(words, offsets, keys):
     return words[np.argsort(np.lexsort((keys, sentence_of(offsets))))]
 
 
-def ranks_by_the_largest_key(words, offsets, keys):
-    """A key of 0 in the next sentence meets the largest key of this one."""
-    largest = keys.max(initial=1).astype(np.int64)
-    return words[np.argsort(sentence_of(offsets) * largest + keys - sentence_of(offsets) % 2, kind="stable")]
+def with_signed_keys(words, offsets, keys):
+    """Keys from 2**31 on become negative."""
+    return words[np.lexsort((keys.astype(np.int32), sentence_of(offsets)))]
 
 
 def sorts_in_place(words, offsets, keys):
@@ -407,7 +406,7 @@ WRONG = {
         (largest_first, "the smallest key comes first"),
         (the_order_itself, "words[order] gives the words"),
         (gathers_backwards, "not where its key puts it"),
-        (ranks_by_the_largest_key, "words have left their sentence"),
+        (with_signed_keys, "the smallest key comes first"),
         (sorts_in_place, "changes what it is given"),
         (as_a_list, "you return an object of type list"),
         (in_64_bits, "return an array of uint16"),
