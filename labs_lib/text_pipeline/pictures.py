@@ -65,13 +65,14 @@ def overhead_picture(work: float, message: float, start: dict[str, float], n: in
     values = [n * work, n * message, *start.values()]
     figure, axes = subplots(8, 0.9 + 0.4 * len(labels))
     looks = [OPTIMISED, *[NAIVE] * (len(labels) - 1)]
+    least = 0.3 * min(value for value in values if value > 0)  # a logarithmic axis has no zero
     for row, (value, look) in enumerate(zip(values, looks, strict=True)):
         axes.barh(row, value, edgecolor="white", **look)
-        axes.annotate(f" {time_text(value)}", (value, row), va="center", annotation_clip=False, fontsize=9)
+        axes.annotate(f" {time_text(value)}", (max(value, least), row), va="center", annotation_clip=False, fontsize=9)
     axes.set_yticks(range(len(labels)), labels)
     axes.invert_yaxis()
     axes.set_xscale("log")
-    axes.set_xlim(0.3 * min(value for value in values if value > 0), 6 * max(values))
+    axes.set_xlim(least, 6 * max(values))
     axes.xaxis.set_major_formatter(lambda value, _: time_text(value))
     axes.minorticks_off()
     axes.set_xlabel(f"time for {n:,} items (measured)")
