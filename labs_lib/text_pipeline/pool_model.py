@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cache
 
 import numpy as np
 
@@ -29,7 +30,7 @@ class PoolCosts:
     >>> costs.break_even(work=50e-6, processes=2) is None
     True
     >>> costs.break_even(work=50e-6, processes=2, chunk=100)
-    22751
+    22742
     >>> round(costs.limit(work=50e-6, processes=2, chunk=100), 2)
     1.79
     """
@@ -77,8 +78,17 @@ class PoolCosts:
         """
         if self.limit(work, processes, chunk) <= 1:
             return None
-        n = np.unique(np.geomspace(1, MOST, 20_000).astype(np.int64))
+        n = _numbers()
         slower = np.flatnonzero(self.seconds(n, work, processes, chunk) >= n * work)
         if not len(slower):
             return 1
         return int(n[slower[-1] + 1]) if slower[-1] + 1 < len(n) else None
+
+
+@cache
+def _numbers() -> np.ndarray:
+    """1 to 1999, then each a thousandth above the one before: whole numbers, the same ones on every machine."""
+    numbers = [1]
+    while numbers[-1] < MOST:
+        numbers.append(numbers[-1] + max(1, numbers[-1] // 1000))
+    return np.array(numbers)
