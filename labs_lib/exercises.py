@@ -154,7 +154,9 @@ def _syntax(function: FunctionType) -> str | None:
     except (OSError, SyntaxError):  # no source kept, or a lambda inside a longer line: no starter of ours
         return None
     definition = tree.body[0]
-    return ast.dump(ast.Module(definition.body, [])) if isinstance(definition, ast.FunctionDef) else None
+    if not isinstance(definition, ast.FunctionDef | ast.AsyncFunctionDef):
+        return None
+    return ast.dump(ast.Module(definition.body, []))
 
 
 def _place(error: BaseException, attempt: object) -> str:

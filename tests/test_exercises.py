@@ -39,6 +39,21 @@ def test_the_three_states():
     assert str(judge(EXERCISE, right)) == "SOLVED: right on 2 numbers."
 
 
+def test_a_starter_with_async_is_recognised_and_nothing_else_is():
+    async def starter(x):
+        return x
+
+    async def attempt(x):
+        return 2 * x
+
+    def judged(attempt):
+        return "fine"
+
+    exercise = Exercise("1.9", "", 1, 1, "", starter, right, "", ("", "", ""), judged)
+    states = [judge(exercise, one).state for one in (starter, attempt, right)]
+    assert states == ["not attempted", "solved", "solved"]
+
+
 def test_the_starter_is_recognised_by_its_body_alone():
     def renamed(x):
         # a comment of one's own
