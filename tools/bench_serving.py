@@ -77,10 +77,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def stages(urls: Mapping[str, str], size: Size) -> None:
-    """Prints each stage at increasing load."""
+    """Prints the stages at increasing load. At each they take turns, so that a busy moment does not fall on one."""
     print(f"\n{'stage':12} {'offered/s':>9} {f'right in {DEADLINE_MS:.0f} ms, /s':>22}  p99 [95 %]; statuses")
-    for policy, url in urls.items():
-        for rate in size.rates:
+    for rate in size.rates:
+        for policy, url in urls.items():
             print(f"{policy:12} {_row(serving.load_test(url, rate, size.seconds, timeout_s=3))}", flush=True)
 
 
