@@ -34,7 +34,7 @@ TIMEOUT, NO_ANSWER = "timed out", "no answer"
 @cache
 def targets(count: int = 15) -> tuple[tuple[bytes, int], ...]:
     """(JPEG file, right label) with labels that all differ, so that an answer meant for another shows as wrong."""
-    model, files = small_vit(), photos(max(64, 8 * count))
+    model, files = small_vit(), photos(max(64, 5 * count))
     with pinned_threads(1):
         labels = right_answers(model, files)
     distinct = {label: file for file, label in zip(reversed(files), reversed(labels), strict=True)}
