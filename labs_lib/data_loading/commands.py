@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import inspect
 
 from labs_lib import arguments
 from labs_lib.cli import FINE, add_json, print_result
@@ -28,9 +29,8 @@ def _diagnose(args: argparse.Namespace) -> int:
     try:
         made = factory()
     except Exception as error:  # the learner's own code
-        raise LabError(
-            f"{args.factory}() failed with {type(error).__name__}: {error}.", "", "Name a function without arguments."
-        ) from error
+        do = "Call it in Python to see where." if _takes_nothing(factory) else "Name a function without arguments."
+        raise LabError(f"{args.factory}() failed with {type(error).__name__}: {error}.", "", do) from error
     if not isinstance(made, tuple) or len(made) != 2 or not callable(made[1]):
         raise LabError(
             f"{args.factory}() returns {type(made).__name__}, not (loader, step).", "", "Return both as a tuple."
@@ -38,3 +38,14 @@ def _diagnose(args: argparse.Namespace) -> int:
     found = diagnose(*made)
     print_result(args, found.as_dict(), found)
     return FINE
+
+
+def _takes_nothing(factory: object) -> bool:
+    """Whether it can be called without arguments; a callable without a signature may."""
+    try:
+        inspect.signature(factory).bind()
+    except TypeError:
+        return False
+    except ValueError:
+        return True
+    return True

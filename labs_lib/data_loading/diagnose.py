@@ -5,38 +5,34 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, IterableDataset
 
+from labs_lib.data_loading.advice import (
+    BOTTLENECKS,
+    COLLATE,
+    CONSUMER,
+    DECODE,
+    OVERHEAD,
+    SMALL,
+    START,
+    STORAGE,
+    TRANSFER,
+    advice_on,
+)
 from labs_lib.data_loading.costs import Costs, costs
+from labs_lib.data_loading.settings import crew
 from labs_lib.data_loading.timeline import Timeline, no_step, timeline
 from labs_lib.data_loading.watched import RUN_QUEUE
+from labs_lib.equality import difference
 from labs_lib.tables import html_table
 from labs_lib.units import size_text, time_text
 
-STORAGE, DECODE, COLLATE, TRANSFER = "storage wait", "decode", "collate", "transfer"
-OVERHEAD, START, SMALL, CONSUMER = "Python overhead", "worker start-up", "batch too small", "consumer"
-
-# Each bottleneck with the parts of `Costs` that would vanish without it.
-BOTTLENECKS = {
-    STORAGE: ("storage",),
-    DECODE: ("decode",),
-    COLLATE: ("collate",),
-    TRANSFER: ("pickle", "receive"),
-    OVERHEAD: ("overhead",),
-    START: ("start",),
-    SMALL: ("step_fixed",),
-    CONSUMER: ("step_growing",),
-}
-ADVICE = {
-    STORAGE: "More workers than cores: they sleep most of the time. Or fetch many items at once in __getitems__.",
-    DECODE: "As many workers as cores; or decode once and keep the pixels in a memory-mapped file; or smaller images.",
-    COLLATE: "Join tensors with torch.stack, and let no pixel become a Python number. Then let workers do it.",
-    TRANSFER: "Send tensors, which go by shared memory, and small types: uint8 now, float in the step. Or no workers.",
-    OVERHEAD: "No workers. Index whole batches: __getitems__, or batch_size=None with a sampler of batches.",
-    START: "persistent_workers=True where there are more epochs; no workers where the set is small.",
-    SMALL: "A larger batch if training allows it, else fuse or compile the step. The loader is not at fault.",
-    CONSUMER: "Loading is quick enough: more workers and prefetching would change nothing. Make the step faster.",
-}
+# What an epoch would be without.
+CAUSES = {
+    STORAGE: "the wait for storage", DECODE: "decoding", COLLATE: "collating", TRANSFER: "the transfer",
+    OVERHEAD: "Python's overhead", START: "the start of workers", SMALL: "what is the same in a step of any batch",
+    CONSUMER: "what grows in a step with the batch",
+}  # fmt: skip
 LIMIT_S = 3.0  # of loading
 CLOSE = 0.5  # a second cause that would save half as much is named too
 
@@ -76,10 +72,14 @@ def diagnose(loader: DataLoader, step: Callable[[object], object] = no_step) -> 
     (`Costs.epoch`: modelled). The cause that would save most is the bottleneck. What `step` changes is changed:
     give it a model that may be trained on.
 
-    Raises LabError where the loader gives no batch, or is no DataLoader.
+    Workers of an iterable dataset that begin with the same batch are named too: each sample then comes repeatedly.
+
+    Raises LabError where the loader gives no batch, or is no DataLoader, and where it or the step fails.
     """
     line = timeline(loader, step, limit_s=LIMIT_S)
-    found = costs(line, step, _batches(loader, line), loader.persistent_workers)
+    batches, whole = _batches(loader, line)
+    found = costs(line, step, batches, loader.persistent_workers)
+    what = "an epoch" if whole else f"the {batches} batches seen"
     epoch = found.epoch
     consumer = epoch - found.without("step_fixed", "step_growing")
     fixed = found.step_fixed / max(found.step, 1e-12)
@@ -88,33 +88,55 @@ def diagnose(loader: DataLoader, step: Callable[[object], object] = no_step) -> 
     savings[SMALL], savings[CONSUMER] = consumer * fixed, consumer * (1 - fixed)
     savings = dict(sorted(savings.items(), key=lambda pair: -pair[1]))
     first, second = list(savings)[:2]
-    evidence = [_overview(line), _evidence(first, found, line), _saved(first, savings, epoch)]
+    evidence = [_overview(line), _evidence(first, found, line), _saved(first, savings, epoch, what)]
     if savings[second] > CLOSE * savings[first]:
-        evidence += [f"Close behind: {second}. {_evidence(second, found, line)}", _saved(second, savings, epoch)]
+        evidence += [f"Close behind: {second}. {_evidence(second, found, line)}", _saved(second, savings, epoch, what)]
     if first == STORAGE and not RUN_QUEUE.exists():
         evidence.append("This system doesn't tell waiting for a core from sleeping: a busy machine counts here.")
-    return Diagnosis(first, savings, evidence, ADVICE[first], found, line)
+    evidence += _repeats(loader)
+    return Diagnosis(first, savings, evidence, advice_on(first, loader, line, batches), found, line)
 
 
-def _batches(loader: DataLoader, line: Timeline) -> int:
-    """How many batches an epoch has; where nobody knows, those that were seen."""
+def _batches(loader: DataLoader, line: Timeline) -> tuple[int, bool]:
+    """How many batches an epoch has; where nobody knows, those that were seen, and False."""
     try:
-        return max(len(loader), len(line.taken))
+        return max(len(loader), len(line.taken)), True
     except (TypeError, NotImplementedError):
-        return len(line.taken)
+        return len(line.taken), line.complete
+
+
+def _repeats(loader: DataLoader) -> list[str]:
+    """A sentence where the workers of an iterable dataset begin with the same batch, and go on with another one."""
+    workers, batches = loader.num_workers, []
+    if workers < 2 or not isinstance(loader.dataset, IterableDataset):
+        return []
+    timeline(loader, batches.append, batches=2 * workers)
+    first, later = batches[:workers], batches[workers:]
+    if not all(_equal(first[0], other) for other in first) or (later and _equal(first[0], later[0])):
+        return []
+    return [
+        f"All {workers} workers begin with the same batch: each sample comes {workers} times, in {workers} times as "
+        "many batches (compared)."
+    ]
+
+
+def _equal(one: object, other: object) -> bool:
+    try:
+        return difference(one, other).relative == 0
+    except Exception:  # a batch may hold anything, also what can't be compared
+        return False
 
 
 def _overview(line: Timeline) -> str:
-    who = f"{line.workers} worker{'s' if line.workers > 1 else ''}" if line.workers else "no workers"
-    return (
-        f"With {who} the consumer waits {100 * line.wait_share:.0f} % of the time, and "
-        f"{100 * line.steady_wait_share:.0f} % after the first batch (measured)."
-    )
+    waits = f"With {crew(line.workers)} the consumer waits {100 * line.wait_share:.0f} % of the time"
+    if len(line.taken) == 1:
+        return f"{waits}, for its only batch (measured)."
+    return f"{waits}, and {100 * line.steady_wait_share:.0f} % after the first batch (measured)."
 
 
-def _saved(cause: str, savings: dict[str, float], epoch: float) -> str:
+def _saved(cause: str, savings: dict[str, float], epoch: float, what: str) -> str:
     rest = max(epoch - savings[cause], 0.0)
-    return f"Without it an epoch would take {time_text(rest)} in place of {time_text(epoch)} (modelled)."
+    return f"Without {CAUSES[cause]} {what} would take {time_text(rest)} in place of {time_text(epoch)} (modelled)."
 
 
 def _evidence(cause: str, found: Costs, line: Timeline) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from labs_lib.data_loading.pictures import timeline_picture
+from labs_lib.data_loading.settings import crew
 from labs_lib.data_loading.simulate import simulate
 from labs_lib.figures import Picture
 from labs_lib.panels import Choice, Panel
@@ -19,16 +20,18 @@ def model_panel() -> Panel:
             batches=BATCHES, wait=wait, cpu=cpu, step=step, workers=workers, prefetch=prefetch, cores=cores,
             startup=STARTUP,
         )  # fmt: skip
+        start = f" ({STARTUP} of them while workers start)" if workers else ""
         says = (
-            f"{workers} workers with prefetch {prefetch} on {cores} cores, wait {wait} + cpu {cpu} and step {step} "
+            f"{crew(workers)} with prefetch {prefetch} on {cores} cores, wait {wait} + cpu {cpu} and step {step} "
             f"ticks a batch: {BATCHES} batches take {run.epoch} ticks, and the model waits in {run.idle} of them, "
-            f"{run.idle_share:.0%} (modelled)."
+            f"{run.idle_share:.0%}: {run.idle_steps[0]} for the first batch{start}, "
+            f"{run.idle - run.idle_steps[0]} later (modelled)."
         )
         return timeline_picture(run.events, says, unit="ticks")
 
     return Panel(
         draw,
-        workers=Choice("workers", (0, 1, 2, 3, 4, 6, 8), 2),
+        workers=Choice("workers", (0, 1, 2, 3, 4, 5, 6, 8), 2),
         prefetch=Choice("prefetch", (1, 2, 4, 8), 2),
         wait=Choice("wait (storage)", (0, 10, 20, 40, 80), 40),
         cpu=Choice("cpu (decode)", (1, 5, 10, 20, 40), 10),

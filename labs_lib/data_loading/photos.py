@@ -21,12 +21,13 @@ from torch.utils.data import Dataset
 
 from labs_lib.errors import LabError
 
+PHOTOGRAPH = (427, 640)  # height and width of scikit-learn's two
 QUALITY = 90  # of the JPEG files, in libjpeg's scale to 100
 
 
 @cache
 def _originals() -> tuple[np.ndarray, ...]:
-    """The two photographs that scikit-learn carries, uint8 of shape (427, 640, 3)."""
+    """The two photographs that scikit-learn carries, uint8 of shape (*PHOTOGRAPH, 3)."""
     from sklearn.datasets import load_sample_images
 
     return tuple(load_sample_images().images)
@@ -49,7 +50,7 @@ def write_photos(
     from PIL import Image
 
     height, width = size
-    tall, wide = _originals()[0].shape[:2]
+    tall, wide = PHOTOGRAPH
     if count < 1 or not (1 <= height <= tall and 1 <= width <= wide):
         raise LabError(
             f"count={count} photos of {height} x {width} can't be cut.",

@@ -43,6 +43,9 @@ def race(
 ) -> tuple[Hashable, list[Standing]]:
     """The best setting, and where each stands, the default first, then by ratio.
 
+    `others` come simplest first: of those that are better than the default, and that the final rounds can't tell from
+    the fastest, the first is the best.
+
     `measure(setting)` gives seconds for one sample. Rounds go on until `budget` seconds of `clock` are used; the final
     ones are at least FINAL_ROUNDS[0], whatever they take, so that there is an interval at all.
     """
@@ -83,7 +86,7 @@ def race(
             finals[setting].append(log)
         number += 1
         progress(min(0.99, max(used(), number / most)))
-    return _judge(default, finals, screened)
+    return _judge(default, others, finals, screened)
 
 
 def _round(
@@ -97,12 +100,15 @@ def _round(
 
 
 def _judge(
-    default: Hashable, finals: dict[Hashable, list[float]], screened: dict[Hashable, list[float]]
-) -> tuple[Hashable, list[Standing]]:
+    default: Hashable, others: Sequence[Hashable], finals: dict[Hashable, list[float]],
+    screened: dict[Hashable, list[float]],
+) -> tuple[Hashable, list[Standing]]:  # fmt: skip
     confidence = 1 - 0.05 / max(1, len(finals))
     intervals = {setting: median_interval(logs, confidence) for setting, logs in finals.items()}
     better = [setting for setting, interval in intervals.items() if interval.low > math.log(MARGIN)]
     best = max(better, key=lambda setting: intervals[setting].median, default=default)
+    as_good = [setting for setting in better if _same(best, setting, finals, confidence)]
+    best = min([best, *as_good], key=[default, *others].index)
     standings = [Standing(default, Interval(1, 1, 1), 0, True, _same(best, default, finals, confidence))]
     for setting, logs in {**finals, **screened}.items():
         final = setting in finals

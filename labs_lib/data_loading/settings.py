@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from torch.utils.data import DataLoader, Dataset, Subset
 
+from labs_lib.data_loading.failures import stepped
+from labs_lib.data_loading.watched import end_workers
 from labs_lib.machine import synchronize
 
 
@@ -59,6 +61,7 @@ def candidates(batches: tuple[int, ...], predecodable: bool, gpu: bool) -> list[
     """The default, then settings that differ from it: each knob at a few places, not every combination.
 
     The batch size changes training, not only loading, so others than the first are tried only where they are given.
+    They come simplest first: without a file of pixels, with few workers and short queues.
     """
     cores = os.cpu_count() or 1
     counts = sorted({1, 2, cores, 2 * cores, 4 * cores} - {0})[:5]
@@ -74,7 +77,13 @@ def candidates(batches: tuple[int, ...], predecodable: bool, gpu: bool) -> list[
         found += [Setting(batch=first, workers=1, persistent=True, predecoded=True)]
     if gpu:
         found += [Setting(workers=cores, batch=first, persistent=True, pinned=True)]
-    return list(dict.fromkeys(found))
+    return found[:1] + sorted(set(found[1:]), key=_effort)
+
+
+def _effort(setting: Setting) -> tuple[object, ...]:
+    return (
+        setting.batch, setting.predecoded, setting.workers, setting.pinned, setting.prefetch, setting.persistent
+    )  # fmt: skip
 
 
 class Epochs:
@@ -103,14 +112,14 @@ class Epochs:
         if loader is None:
             loader = DataLoader(self.datasets[setting.predecoded], **setting.arguments(), collate_fn=self.collate_fn)
             if setting.persistent and setting.workers:
-                for _ in loader:
+                for _ in stepped(loader, lambda batch: None):
                     pass
                 self.warm[setting] = loader
         start = time.perf_counter()
         batches = iter(loader)
         started = time.perf_counter() - start
-        for batch in batches:
-            self.step(batch)
+        for _ in stepped(batches, self.step):
+            pass
         synchronize()
         seconds = time.perf_counter() - start
         if setting.persistent:  # workers are there; what iter(loader) takes then is part of loading
@@ -119,7 +128,14 @@ class Epochs:
 
     def drop(self, setting: Setting) -> None:
         """Ends the workers of a setting that is out of the race."""
-        self.warm.pop(setting, None)
+        loader = self.warm.pop(setting, None)
+        if loader is not None:
+            end_workers(loader._iterator)
+
+    def close(self) -> None:
+        """Ends all workers."""
+        for setting in list(self.warm):
+            self.drop(setting)
 
 
 @contextmanager

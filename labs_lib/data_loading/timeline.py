@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from math import isfinite
+from numbers import Real
 from statistics import median
 
 import numpy as np
@@ -15,7 +17,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from labs_lib.data_loading.events import CONSUMER, Event
-from labs_lib.data_loading.watched import HERE, Notes, Spent, Stamp, watched
+from labs_lib.data_loading.failures import failed, refuse_unless_a_step
+from labs_lib.data_loading.watched import HERE, Notes, Spent, Stamp, end_workers, watched
 from labs_lib.errors import LabError
 from labs_lib.figures import Picture
 from labs_lib.machine import synchronize
@@ -53,6 +56,7 @@ class Timeline:
     epoch_s: float
     workers: int
     last_batch: object = field(repr=False)
+    complete: bool = True  # whether the loader had no more
 
     @property
     def wait_s(self) -> float:
@@ -157,14 +161,18 @@ def timeline(
     It ends after `batches` batches, or, from the sixth on, once `limit_s` seconds are over. The loader, its
     sampler and the random generators of this process stay as they were; what `step` changes is changed.
 
-    Raises LabError where the loader gives no batch, or is no DataLoader.
+    Raises LabError where the loader gives no batch, or is no DataLoader, where step is no function or a limit no
+    number above 0, and, with the number of the batch, where the loader or the step fails.
     """
+    refuse_unless_a_step(step)
+    _refuse_limits(batches, limit_s)
     twin = watched(loader)
     taken: list[tuple[Notes, float, float, float, float]] = []
     batch: object = None
     with unmoved_generators():
         HERE.begun, HERE.items, HERE.ready = None, 0, None
         origin = time.perf_counter()
+        complete, doing = False, "Loading"
         iterator = iter(twin)
         started = time.perf_counter()
         try:
@@ -173,19 +181,26 @@ def timeline(
                 try:
                     noted = next(iterator)
                 except StopIteration:
+                    complete = True
                     break
                 received = Stamp.now()
-                batch = noted.batch
+                batch, doing = noted.batch, "The step on"
                 step(batch)
                 synchronize()
                 done = Stamp.now()
+                doing = "Loading"
                 own = Spent.between(received, done).own
                 taken.append((noted.notes, asked, received.wall, done.wall, own))
                 if limit_s is not None and len(taken) >= FEWEST and done.wall - origin > limit_s:
                     break
+        except LabError:
+            raise
+        except Exception as error:  # the learner's own code
+            raise failed(doing, len(taken), error) from error
         finally:
             twin._iterator = None
-            del iterator  # workers end here
+            end_workers(iterator)
+            del iterator
     if not taken:
         raise LabError("The loader gave no batch.", "Its dataset or sampler is empty, or shorter than a batch.", "")
     return Timeline(
@@ -194,7 +209,15 @@ def timeline(
         epoch_s=taken[-1][3] - origin,
         workers=loader.num_workers,
         last_batch=batch,
+        complete=complete,
     )
+
+
+def _refuse_limits(batches: object, limit_s: object) -> None:
+    if batches is not None and (not hasattr(batches, "__index__") or batches < 1):
+        raise LabError(f"batches={batches!r} can't be run.", "It must be a whole number above 0.", "Or leave it out.")
+    if limit_s is not None and not (isinstance(limit_s, Real) and isfinite(limit_s) and limit_s > 0):
+        raise LabError(f"limit_s={limit_s!r} can't be used.", "It must be a number above 0.", "Or leave it out.")
 
 
 def _since(origin: float, notes: Notes, asked: float, received: float, done: float, own: float) -> Taken:

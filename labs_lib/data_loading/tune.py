@@ -8,10 +8,13 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import islice
+from math import inf
+from numbers import Real
 
 import torch
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 
+from labs_lib.data_loading.failures import refuse_unless_a_step, stepped
 from labs_lib.data_loading.race import Standing, race
 from labs_lib.data_loading.settings import Epochs, Setting, candidates, more_workers_than_cores
 from labs_lib.data_loading.timeline import no_step, unmoved_generators
@@ -122,19 +125,23 @@ def tune(
     the candidates in random order; about half of `budget_s` goes into screening, the rest into fresh rounds with the
     best three, and only these decide (see `labs_lib.data_loading.race`). Another setting is recommended where its
     whole interval is better by 2 %. Pinned memory is tried where there is a GPU, decoding ahead where the dataset has
-    a method `predecoded()`, unless `predecode` is False. Slow sets may take longer than the budget: seven final
-    rounds with at least one candidate are always measured.
+    a method `predecoded()`, unless `predecode` is False. Of settings that can't be told apart the simplest is named.
 
-    Raises LabError for an iterable dataset (whose shares only its author knows), an empty one, or a budget of 0.
+    `budget_s` is what it takes at least, about; on a slow set or a busy machine it may be several times as long: each
+    candidate is measured once, and seven final rounds with at least one of them always.
+
+    Raises LabError for an iterable dataset (whose shares only its author knows), an empty one, for a DataLoader, and
+    where budget, batches or step are none; and, with the number of the batch, where loading or the step fails.
     """
-    if isinstance(dataset, IterableDataset):
+    _refuse_dataset(dataset)
+    refuse_unless_a_step(step)
+    if not isinstance(budget_s, Real) or not 0 < budget_s < inf:
+        raise LabError(f"budget_s={budget_s!r} can't be used.", "It is a number of seconds above 0.", "Try 20.")
+    if not isinstance(batches, tuple | list) or not batches or not all(map(_is_count, batches)):
         raise LabError(
-            "tune can't cut an iterable dataset into epochs.",
-            "How it deals its samples out to workers is up to its own code.",
-            "Use diagnose(loader, step) and timeline(loader, step).",
-        )
-    if budget_s <= 0 or len(dataset) == 0 or not batches or min(batches) < 1:
-        raise LabError("Nothing to measure.", "budget_s, the dataset's length and the batch sizes must be above 0.", "")
+            f"batches={batches!r} can't be used.", "It holds sizes of a batch, whole numbers above 0.",
+            "Write batches=(8,) for one.",
+        )  # fmt: skip
     datasets: dict[bool, Dataset] = {False: dataset}
     if predecode and hasattr(dataset, "predecoded"):
         datasets[True] = dataset.predecoded()
@@ -142,26 +149,49 @@ def tune(
     with unmoved_generators(), more_workers_than_cores(), _bar(progress) as bar:
         sample_s = _seconds_per_sample(dataset, step, batches[0], collate_fn)
         epochs = Epochs(datasets, step, max(FEWEST * max(batches), int(budget_s / EPOCHS / sample_s)), collate_fn)
-        best, standings = race(
-            settings[0], settings[1:], epochs.measure, time.perf_counter, budget_s,
-            lambda fraction: bar.update(int(100 * fraction) - bar.n), epochs.drop,
-        )  # fmt: skip
+        try:
+            best, standings = race(
+                settings[0], settings[1:], epochs.measure, time.perf_counter, budget_s,
+                lambda fraction: bar.update(int(100 * fraction) - bar.n), epochs.drop,
+            )  # fmt: skip
+        finally:
+            epochs.close()
         bar.update(100 - bar.n)
     return Tuning(best, standings, epochs.limit, epochs.total)
+
+
+def _refuse_dataset(dataset: object) -> None:
+    if isinstance(dataset, DataLoader):
+        raise LabError(
+            "tune takes a dataset, and this is a DataLoader.", "It makes loaders of its own.",
+            "Give loader.dataset, and batches=(loader.batch_size,).",
+        )  # fmt: skip
+    if isinstance(dataset, IterableDataset):
+        raise LabError(
+            "tune can't cut an iterable dataset into epochs.",
+            "How it deals its samples out to workers is up to its own code.",
+            "Use diagnose(loader, step) and timeline(loader, step).",
+        )
+    if not hasattr(dataset, "__getitem__") or not hasattr(dataset, "__len__"):
+        raise LabError(f"{type(dataset).__name__} is no dataset.", "A dataset has __getitem__ and __len__.", "")
+    if len(dataset) == 0:
+        raise LabError("The dataset is empty.", "Its length is 0.", "")
+
+
+def _is_count(size: object) -> bool:
+    return hasattr(size, "__index__") and size >= 1
 
 
 def _seconds_per_sample(
     dataset: Dataset, step: Callable[[object], object], batch: int, collate_fn: Callable | None
 ) -> float:
     """How long the default takes, from batches within PROBE_S after the first one."""
-    loader = iter(DataLoader(dataset, batch_size=batch, collate_fn=collate_fn))
+    numbers = stepped(DataLoader(dataset, batch_size=batch, collate_fn=collate_fn), step)
     start = time.perf_counter()
-    step(next(loader))
+    next(numbers)
     first = time.perf_counter() - start
     start, count = time.perf_counter(), 0
-    for one in islice(loader, 1000):
-        step(one)
-        count += 1
+    for count in islice(numbers, 1000):  # noqa: B007 - the batches after the first
         if time.perf_counter() - start > PROBE_S:
             break
     synchronize()

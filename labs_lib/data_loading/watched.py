@@ -274,3 +274,14 @@ def _copied(sampler: object, memo: dict[int, object]) -> object:
         return copy.deepcopy(sampler, memo)
     except Exception:  # a learner's sampler may hold anything
         return sampler
+
+
+def end_workers(iterator: object) -> None:
+    """Ends the workers of a DataLoader's iterator now.
+
+    Left to the garbage collector, it may be collected in a worker that is forked later, and which complains that
+    the workers are not its own children.
+    """
+    end = getattr(iterator, "_shutdown_workers", None)
+    if end is not None:
+        end()

@@ -18,6 +18,14 @@ def test_the_panel_says_what_the_virtual_clock_says():
     assert f"12 batches take {run.epoch} ticks, and the model waits in {run.idle} of them" in said
 
 
+def test_the_answer_of_littles_law_is_offered_and_leaves_only_the_first_wait():
+    panel = model_panel()
+    assert "12 batches take 190 ticks" in panel.set(workers=5).says
+    assert "70 for the first batch (20 of them while workers start), 0 later" in panel.picture.says
+    assert ", 0 later" not in panel.set(workers=4).says
+    assert panel.set(workers=1).says.startswith("1 worker with")
+
+
 def test_workers_end_the_waiting_for_storage_and_not_that_for_a_core():
     panel = model_panel()
     shares = []

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from labs_lib.data_loading import Photos, Rows, write_photos
+from labs_lib.data_loading.photos import PHOTOGRAPH, _originals
 from labs_lib.errors import LabError
 
 
@@ -21,6 +22,20 @@ def test_files_come_from_the_seed(folder, tmp_path):
     other = write_photos(tmp_path / "other", count=6, size=(40, 56), seed=5)
     contents = [{path.name: path.read_bytes() for path in where.iterdir()} for where in (folder, again, other)]
     assert contents[0] == contents[1] != contents[2]
+
+
+def test_what_cannot_be_cut_is_refused_before_the_photographs_are_loaded(monkeypatch):
+    def loads():
+        raise AssertionError("loaded")
+
+    monkeypatch.setattr("labs_lib.data_loading.photos._originals", loads)
+    for wrong in ({"count": 0}, {"size": (428, 10)}, {"size": (10, 641)}):
+        with pytest.raises(LabError, match="can't be cut"):
+            write_photos(**wrong)
+
+
+def test_the_photographs_are_as_large_as_they_are_said_to_be():
+    assert {image.shape for image in _originals()} == {(*PHOTOGRAPH, 3)}
 
 
 def test_pieces(folder):

@@ -4,6 +4,7 @@ import random
 import warnings
 
 import pytest
+from torch.utils.data import DataLoader
 
 from labs_lib.data_loading import Photos, Rows, Setting, tune, write_photos
 from labs_lib.data_loading.planted import RemoteStream, remote_photos, slow_collate, small_set, tiny_rows
@@ -110,8 +111,53 @@ def test_tiny_rows_want_no_workers():
 def test_what_cannot_be_tuned():
     with pytest.raises(LabError, match="iterable"):
         tune(RemoteStream(5, 0.0))
-    with pytest.raises(LabError, match="Nothing to measure"):
-        tune(Rows(5, 2), budget_s=0)
+    with pytest.raises(LabError, match=r"Give loader\.dataset"):
+        tune(DataLoader(Rows(5, 2)))
+    with pytest.raises(LabError, match=r"The step on batch 0 .* TypeError"):
+        tune(Rows(50, 2), lambda: None)
+
+
+@pytest.mark.parametrize(
+    ("dataset", "arguments", "says"),
+    [
+        *((Rows(5, 2), {"budget_s": budget}, "budget_s=") for budget in (0, float("nan"), float("inf"), "x", None)),
+        *((Rows(5, 2), {"batches": batches}, "batches=") for batches in (8, (), (0,), (2.5,))),
+        (Rows(5, 2), {"step": 5}, "step=5 is no function"),
+        (None, {}, "NoneType is no dataset"),
+        (set(), {}, "set is no dataset"),
+        ((), {}, "The dataset is empty"),
+    ],
+)
+def test_the_culprit_is_named(dataset, arguments, says):
+    with pytest.raises(LabError, match=says):
+        tune(dataset, **arguments)
+
+
+def test_of_equals_the_simplest_is_taken():
+    times = {"default": 0.1, "simple": 0.02, "middling": 0.02, "intricate": 0.02, "slower": 0.04}
+    for seed in range(30):
+        best, standings = Planted(times, 0.05, seed).race()
+        same = [one.setting for one in standings if one.indistinguishable]
+        assert list(times).index(best) == min(map(list(times).index, [best, *same]))
+        assert best != "slower"
+
+
+def test_candidates_come_simplest_first():
+    found = candidates((8,), predecodable=True, gpu=False)
+    assert [setting.predecoded for setting in found] == sorted(setting.predecoded for setting in found)
+    workers = [setting.workers for setting in found[1:] if not setting.predecoded]
+    assert workers == sorted(workers)
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::DeprecationWarning")
+def test_workers_out_of_the_race_are_ended():
+    epochs = Epochs({False: Rows(64, 2)}, len, 64)
+    setting = Setting(workers=1, batch=8, persistent=True)
+    epochs.measure(setting)
+    iterator = epochs.warm[setting]._iterator
+    epochs.close()
+    assert iterator._shutdown
+    assert not epochs.warm
 
 
 @pytest.mark.timing
