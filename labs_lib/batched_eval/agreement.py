@@ -52,8 +52,19 @@ def agreement(expected: torch.Tensor, actual: torch.Tensor) -> Agreement:
     >>> agreement(one, one.flip(1)).explained
     False
 
-    Raises LabError where the shapes differ.
+    A sample whose logits in `actual` have a NaN counts as changed, and no rounding explains it.
+
+    Raises LabError where the shapes differ, where there are no classes to choose from, and for NaN in `expected`.
     """
+    for logits in (expected, actual):
+        if not isinstance(logits, torch.Tensor):
+            raise LabError(f"Logits are a tensor (samples, classes), and this is a {type(logits).__name__}.")
+    if expected.shape == actual.shape and (expected.dim() == 1 or (expected.dim() == 2 and expected.shape[1] < 2)):
+        raise LabError(
+            f"From shape {tuple(expected.shape)} no prediction can be told.",
+            "A prediction is the largest of two logits or more.",
+            "Give logits (samples, classes), not predictions; for one logit z give torch.stack([-z, z], 1).",
+        )
     if expected.shape != actual.shape or expected.dim() != 2:
         raise LabError(
             f"Logits of shape {tuple(expected.shape)} and {tuple(actual.shape)} can't be compared.",
@@ -61,12 +72,18 @@ def agreement(expected: torch.Tensor, actual: torch.Tensor) -> Agreement:
             "Look for a last batch that is left out.",
         )
     a, b = expected.detach().cpu().double(), actual.detach().cpu().double()
-    difference = (a - b).abs()
+    if a.isnan().any():
+        raise LabError(
+            f"{int(a.isnan().any(1).sum())} of {len(a)} samples have NaN among the logits to compare with.",
+            "Nothing can agree with them.",
+            "Look at inputs and weights first.",
+        )
+    difference = torch.where(a == b, 0.0, (a - b).abs())  # also where both are infinite
     moved = difference.amax(1) if len(a) else a.new_zeros(0)
     before, after = a.argmax(1), b.argmax(1)
-    changed = (before != after).nonzero().flatten()
+    changed = ((before != after) | b.isnan().any(1)).nonzero().flatten()
     largest = float(moved.max()) if len(a) else 0.0
-    scale = float(a.abs().max()) if len(a) else 0.0
+    scale = float(a[a.isfinite()].abs().max()) if a.isfinite().any() else 0.0
     return Agreement(
         samples=len(a),
         changed=tuple(changed.tolist()),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Callable
+from functools import wraps
 from unittest import mock
 
 import numpy as np
@@ -23,10 +25,12 @@ class Watched(nn.Module):
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
         self.network, self.dropout, self.shapes = network, nn.Dropout(0.5), []
+        self.recorded = False  # whether autograd was on in a call
         self.eval()
 
     def forward(self, batch: torch.Tensor) -> torch.Tensor:
         self.shapes.append(tuple(batch.shape))
+        self.recorded |= torch.is_grad_enabled()
         return self.network(self.dropout(batch) if batch.is_floating_point() else batch)
 
     @property
@@ -62,9 +66,10 @@ def logits_of(model: Watched, images: torch.Tensor) -> torch.Tensor:
 class Memory:
     """Counted bytes that grow with the batch, and not quite in proportion: weights are copied, blocks rounded up."""
 
-    def __init__(self, rng: np.random.Generator, largest: int) -> None:
+    def __init__(self, rng: np.random.Generator, largest: int, exact: bool = False) -> None:
         self.base, self.each = int(rng.integers(1000, 5000)), int(rng.integers(300, 700))
-        self.budget = self.bytes(largest) + int(rng.integers(0, self.each // 2)) if largest else self.bytes(1) - 1
+        slack = 0 if exact else int(rng.integers(1, self.each // 2))
+        self.budget = self.bytes(largest) + slack if largest else self.bytes(1) - 1
         self.asked = 0
 
     def bytes(self, n: int) -> int:
@@ -87,7 +92,7 @@ def run(attempt: Callable, model: Watched, *inputs: object) -> tuple[object, lis
     def reading(method: Callable) -> Callable:
         def read(*arguments: object, **options: object) -> object:
             nonlocal reads
-            reads += 1
+            reads += not sys._getframe(1).f_globals.get("__name__", "").startswith("torch.utils.data")
             return method(*arguments, **options)
 
         return read
@@ -102,3 +107,23 @@ def run(attempt: Callable, model: Watched, *inputs: object) -> tuple[object, lis
     if not all(map(torch.equal, before, after)):
         raise NotYet("your function changes what it is given, which belongs to the caller.")
     return answer, calls, Counts(counts.operators, (counts.reads or 0) + math.ceil(reads / max(1, runs)), counts.saved)
+
+
+def with_autograd_on(check: Callable[[Callable], str]) -> Callable[[Callable], str]:
+    """A check that starts with autograd on, leaves the mode as it was, and refuses attempts that change it."""
+
+    @wraps(check)
+    def judge(attempt: Callable) -> str:
+        def watched(*inputs: object) -> object:
+            answer = attempt(*inputs)
+            if not torch.is_grad_enabled():
+                raise NotYet(
+                    "autograd stays off after your function: whoever trains next gets no gradients. Write "
+                    "`with torch.inference_mode():` around the loop, which ends with it."
+                )
+            return answer
+
+        with torch.inference_mode(False), torch.enable_grad():
+            return check(watched)
+
+    return judge

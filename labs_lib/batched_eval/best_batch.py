@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gc
 import html
 import math
 import time
@@ -12,8 +11,9 @@ from dataclasses import dataclass
 import torch
 
 from labs_lib import hardware
+from labs_lib.batched_eval import requests
+from labs_lib.batched_eval.peak import counted_peak
 from labs_lib.errors import LabError
-from labs_lib.ledger import ledger
 from labs_lib.machine import pinned_threads, preset, synchronize
 from labs_lib.timing import Interval, median_interval
 from labs_lib.units import size_text, time_text
@@ -77,14 +77,25 @@ class BestBatch:
 
     @property
     def largest(self) -> Point:
-        """The largest batch that fits."""
+        """The largest batch that was timed; `stopped` says what ended the search."""
         return self.timed[-1]
+
+    @property
+    def stopped(self) -> Point | None:
+        """The first batch that was not timed, if there is one."""
+        return next((point for point in self.points if not point.seconds), None)
+
+    @property
+    def rising(self) -> bool:
+        """Whether throughput still rises at the largest batch timed, so that the knee may lie beyond it."""
+        return len(self.timed) > 1 and self.knee is self.largest
 
     def as_dict(self) -> dict[str, object]:
         return {
             "knee": self.knee.batch,
             "best": self.best.batch,
-            "largest_that_fits": self.largest.batch,
+            "largest_timed": self.largest.batch,
+            "still_rising": self.rising,
             "memory_budget_bytes": self.budget,
             "model_bytes": self.model_bytes,
             "threads": self.threads,
@@ -110,12 +121,21 @@ class BestBatch:
     @property
     def sentence(self) -> str:
         gain = self.knee.throughput / self.timed[0].throughput
-        limit = f" within {size_text(self.budget)}" if self.budget is not None else ""
         return (
             f"Evaluate with a batch of {self.knee.batch}: {self.knee.throughput:,.0f} samples a second, {gain:.1f} "
-            f"times what a batch of {self.timed[0].batch} reaches; the largest{limit} is {self.largest.batch} of those "
-            f"tried. The model itself holds {size_text(self.model_bytes)}."
+            f"times what a batch of {self.timed[0].batch} reaches; {self._end}. The model itself holds "
+            f"{size_text(self.model_bytes)}."
         )
+
+    @property
+    def _end(self) -> str:
+        """What ended the search, and whether a larger batch may be faster."""
+        rising = "still rising at the largest size timed, and " if self.rising else ""
+        if self.stopped is None:
+            return rising + ("larger ones may do better: give larger batches" if rising else "all sizes tried fit")
+        if self.stopped.why.startswith(TOO_MUCH):
+            return f"{rising}the largest within {size_text(self.budget or 0)} is {self.largest.batch} of those tried"
+        return f"{rising}{self.stopped.batch} was not timed: {self.stopped.why}"
 
     def __str__(self) -> str:
         table = [HEAD, *self.rows()]
@@ -133,21 +153,23 @@ class BestBatch:
         return f"<p><b>{html.escape(self.sentence)}</b></p><table><tr>{head}</tr>{body}</table>"
 
 
+TOO_MUCH = "more bytes than "
 HEAD = ("batch", "peak bytes (counted)", "a batch (measured)", "samples/s (95 %)", "")
 
 
 def best_batch(
     model: torch.nn.Module,
     sample: torch.Tensor,
-    memory_budget: int | None = None,
+    memory_budget: float | str | None = None,
     batches: Sequence[int] = BATCHES,
     budget_s: float | None = None,
     threads: int = 1,
 ) -> BestBatch:
     """Measures throughput against batch size, and counts the memory of each before it is run for time.
 
-    `sample` is one input without its batch dimension; the batches are copies of it on its device. `memory_budget`
-    is in bytes, for what comes on top of the model itself; a batch that needs more is not timed. An out-of-memory
+    `sample` is one input without its batch dimension; the batches are copies of it on its device. The model is run in
+    eval mode, and its modes come back after. `memory_budget` is in bytes or a text such as "1GiB", for what comes on
+    top of the model itself, every tensor counted; a batch that needs more is not timed. An out-of-memory
     error ends the search at that size: what it held is given back, and the sizes below stay measured. On a CPU, where
     the system may kill a process that takes too much, a size that would by the one before (in proportion) need more
     memory than is available is not tried. Sizes are timed in turns, so that a machine that slows down slows all of
@@ -157,14 +179,15 @@ def best_batch(
     >>> [point.peak for point in found.points], found.model_bytes
     ([4096, 16384], 1050624)
 
-    Raises LabError where not even the smallest batch fits, for a budget below 0, and for batches that do not grow.
+    Raises LabError where not even the smallest batch fits, for arguments of another kind, where the model fails, and
+    where its answers are not one for each sample, independent of the others.
     """
-    if list(batches) != sorted(set(batches)) or not batches or batches[0] < 1:
-        raise LabError(f"batches={tuple(batches)} do not grow from 1 or more.", "", "Give for instance (1, 8, 64).")
-    if memory_budget is not None and memory_budget < 0:
-        raise LabError(f"memory_budget={memory_budget} is below 0.", "", "Give bytes.")
-    budget_s = BUDGET_S[preset()] if budget_s is None else budget_s
-    with pinned_threads(threads), torch.inference_mode():
+    requests.demand_model(model)
+    requests.demand_sample(sample)
+    batches, memory_budget = requests.growing(batches), requests.bytes_allowed(memory_budget)
+    budget_s = requests.seconds_allowed(BUDGET_S[preset()] if budget_s is None else budget_s)
+    with pinned_threads(threads), torch.inference_mode(), requests.in_eval_mode(model):
+        requests.demand_samples_apart(model, sample)
         points = _counted(model, sample, memory_budget, batches, budget_s)
         fitting = [point for point in points if not point.why]
         if not fitting:
@@ -194,33 +217,17 @@ def _counted(
             if sample.device.type == "cpu" and factor * points[-1].peak > hardware.memory()[1]:
                 points.append(Point(batch, None, None, "more than the memory available (modelled)"))
                 break
-        peak = _peak(model, sample, batch)
+        peak = counted_peak(lambda batch=batch: requests.answer(model, _inputs(sample, batch)))
         if peak is None:
             points.append(Point(batch, None, None, "out of memory"))
             break
         if memory_budget is not None and peak > memory_budget:
-            points.append(Point(batch, peak, None, f"more than {size_text(memory_budget)}"))
+            points.append(Point(batch, peak, None, f"{TOO_MUCH}{size_text(memory_budget)}"))
             break
         points.append(Point(batch, peak, None))
         last = _seconds(model, _inputs(sample, batch), 1)
         turn += last
     return points
-
-
-def _peak(model: torch.nn.Module, sample: torch.Tensor, batch: int) -> int | None:
-    """Counted peak bytes, the batch itself included; None where memory runs out."""
-    try:
-        return ledger(lambda: model(_inputs(sample, batch))).peak_bytes
-    except (torch.OutOfMemoryError, MemoryError):
-        pass
-    except RuntimeError as error:
-        if "not enough memory" not in str(error):  # how torch's allocator for the CPU says it
-            raise
-    # Only here, behind the except block, are the error, its traceback and all tensors in its frames let go.
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-    return None
 
 
 def _timed(

@@ -12,7 +12,17 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from labs_lib.batched_eval.attempts import CLASSES, Memory, Watched, Words, image_model, images_of, logits_of, run
+from labs_lib.batched_eval.attempts import (
+    CLASSES,
+    Memory,
+    Watched,
+    Words,
+    image_model,
+    images_of,
+    logits_of,
+    run,
+    with_autograd_on,
+)
 from labs_lib.batched_eval.ladder import Counts
 from labs_lib.batched_eval.padding import batches_of, count_padding
 from labs_lib.exercises import NotYet
@@ -47,12 +57,18 @@ def _described(answer: object) -> str:
 # --- 5.1 --------------------------------------------------------------------------------------------
 
 
+@with_autograd_on
 def check_predict(attempt: Callable) -> str:
     rng, kept = np.random.default_rng(), []
     for n, batch_size in ((64, 16), (50, 16), (3, 16), (1, 1), (0, 8), (int(rng.integers(70, 120)), 32)):
         model, images = image_model(), images_of(n)
-        answer, calls, counts = run(attempt, model, images, batch_size)
-        _demand_predictions(answer, logits_of(model, images), batch_size)
+        try:
+            answer, calls, counts = run(attempt, model, images, batch_size)
+            _demand_predictions(answer, logits_of(model, images), batch_size)
+        except Exception as error:
+            if n:
+                raise
+            raise NotYet(f"with 0 images: return an empty int64 tensor. {type(error).__name__}: {error}") from error
         _demand_calls(calls, n, batch_size, "images")
         _demand_no_waste(counts)
         kept.append((answer, answer.clone()))
@@ -73,6 +89,10 @@ def _demand_calls(shapes: list[tuple[int, ...]], n: int, batch_size: int, what: 
         raise NotYet(f"the answer is right, but the model is called {len(shapes)} times where {least} are enough.")
 
 
+def _values(n: int) -> str:
+    return f"{n} value is" if n == 1 else f"{n} values are"
+
+
 def _demand_no_waste(counts: Counts) -> None:
     if counts.saved:
         raise NotYet(
@@ -81,7 +101,7 @@ def _demand_no_waste(counts: Counts) -> None:
         )
     if counts.reads:
         raise NotYet(
-            f"right and batched, but {counts.reads} values are read out into Python. On a GPU each waits for all work "
+            f"right and batched, but {_values(counts.reads)} read out into Python. On a GPU each waits for all work "
             "before it: keep predictions in tensors."
         )
 
@@ -89,6 +109,7 @@ def _demand_no_waste(counts: Counts) -> None:
 # --- 5.2 --------------------------------------------------------------------------------------------
 
 
+@with_autograd_on
 def check_accuracy(attempt: Callable) -> str:
     rng = np.random.default_rng()
     for n, batch_size in ((5, 4), (33, 16), (64, 16), (3, 8), (int(rng.integers(100, 127)), 32)):
@@ -117,6 +138,8 @@ def _demand_share(answer: object, right: int, n: int, batch_size: int) -> None:
     last = n % batch_size
     if not 0 <= answer <= 1:
         raise NotYet(f"an accuracy lies between 0 and 1; you return {answer:.4g}.")
+    if any(answer == round(right / n, digits) for digits in (1, 2, 3, 4)):
+        raise NotYet(f"{right} of {n} are right, and you return {answer}: rounded. Return the share itself.")
     if last and abs(answer * (n - last) - (right - last)) < 1e-3:
         raise NotYet(f"of {n} images in batches of {batch_size} you leave out the last {last}. They count too.")
     full = math.ceil(n / batch_size) * batch_size
@@ -131,6 +154,7 @@ def _demand_share(answer: object, right: int, n: int, batch_size: int) -> None:
 # --- 5.3 --------------------------------------------------------------------------------------------
 
 
+@with_autograd_on
 def check_encode(attempt: Callable) -> str:
     rng = np.random.default_rng()
     for n, batch_size in ((40, 8), (37, 8), (1, 4), (int(rng.integers(90, 120)), 16)):
@@ -140,7 +164,7 @@ def check_encode(attempt: Callable) -> str:
         model = Watched(Words())
         with torch.no_grad():
             expected = torch.cat([model.network(torch.from_numpy(sentence)[None]) for sentence in sentences])
-            answer = attempt(model, sentences, batch_size)
+        answer = attempt(model, sentences, batch_size)
         if len(before) != len(sentences) or not all(map(np.array_equal, before, sentences)):
             raise NotYet("your function changes the caller's list of sentences.")
         _demand_logits(answer, expected)
@@ -153,6 +177,7 @@ def check_encode(attempt: Callable) -> str:
                 f"the answer is right, but the model computes {computed:,} tokens for {int(lengths.sum()):,} real "
                 f"ones, and {most:,} do with batches of {batch_size}. Which sentences share a batch?"
             )
+        _demand_no_record(model)
     share = 1 - int(lengths.sum()) / computed
     return f"right for {n} sentences, {computed:,} tokens computed, {share:.0%} of them padding (counted)."
 
@@ -160,6 +185,7 @@ def check_encode(attempt: Callable) -> str:
 def _demand_logits(answer: object, expected: torch.Tensor) -> None:
     if not isinstance(answer, torch.Tensor) or answer.shape != expected.shape:
         raise NotYet(f"return logits of shape {tuple(expected.shape)}; you return {_described(answer)}.")
+    answer = answer.detach()
     near = torch.isclose(answer, expected, rtol=NEAR, atol=NEAR).all(1)
     if near.all():
         return
@@ -172,11 +198,13 @@ def _demand_logits(answer: object, expected: torch.Tensor) -> None:
 # --- 5.4 --------------------------------------------------------------------------------------------
 
 
+@with_autograd_on
 def check_predict_within(attempt: Callable) -> str:
     rng = np.random.default_rng()
-    for n, largest in ((40, 7), (33, 33), (25, 1), (20, 50), (int(rng.integers(300, 500)), int(rng.integers(40, 70)))):
+    some = int(rng.integers(300, 500)), int(rng.integers(40, 70)), False
+    for n, largest, exact in ((40, 7, False), (40, 7, True), (33, 33, False), (25, 1, True), (20, 50, False), some):
         model, images = image_model(), images_of(n)
-        memory = Memory(rng, largest)
+        memory = Memory(rng, largest, exact)
         answer = attempt(model, images, memory.budget, memory.peak_of)
         over = [shape[0] for shape in model.shapes if memory.bytes(shape[0]) > memory.budget]
         if over:
@@ -189,13 +217,17 @@ def check_predict_within(attempt: Callable) -> str:
             raise NotYet("the model has not seen all images. Call the model that you are given, with each.")
         least = math.ceil(n / min(n, largest))
         if model.calls > least:
-            raise NotYet(f"the answer is right and fits, but takes {model.calls} calls of the model where {least} do.")
+            fit = f" {largest} images need exactly the budget, {memory.budget:,} bytes: they fit." if exact else ""
+            raise NotYet(
+                f"the answer is right and fits, but takes {model.calls} calls of the model where {least} do.{fit}"
+            )
         enough = 2 + 2 * math.ceil(math.log2(n))
         if memory.asked > enough:
             raise NotYet(
                 f"right, but to find the batch for {n} images you ask peak_of {memory.asked} times, and each question "
                 f"costs a run of the model. {enough} questions are enough."
             )
+        _demand_no_record(model)
     _demand_refusal(attempt, rng)
     return (
         f"right for {n} images in {model.calls} calls with up to {largest} each, after {memory.asked} questions "
@@ -203,11 +235,16 @@ def check_predict_within(attempt: Callable) -> str:
     )
 
 
+def _demand_no_record(model: Watched) -> None:
+    if model.recorded:
+        raise NotYet("right, but autograd is on while the model is called. torch.inference_mode() turns it off.")
+
+
 def _demand_refusal(attempt: Callable, rng: np.random.Generator) -> None:
     model, memory = image_model(), Memory(rng, 0)
     try:
         attempt(model, images_of(9), memory.budget, memory.peak_of)
-    except MemoryError:
+    except (MemoryError, torch.OutOfMemoryError):
         if model.calls:
             raise NotYet("where not even one image fits, raise MemoryError before the model is called.") from None
         return

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
+from labs_lib.errors import LabError
+
 TESTED = 397  # digits held back: no multiple of a usual batch size, so that the last batch is a short one
 VOCABULARY = 1000
 PADDING = 0  # the token id that stands for nothing
@@ -70,7 +72,11 @@ def pad(rows: Sequence[np.ndarray]) -> torch.Tensor:
 
     >>> pad([np.array([5, 6, 7]), np.array([8])]).tolist()
     [[5, 6, 7], [8, 0, 0]]
+
+    Raises LabError without a sentence.
     """
+    if not len(rows):
+        raise LabError("There is no sentence to pad.", "", "Leave out batches without a row.")
     batch = np.full((len(rows), max(map(len, rows))), PADDING, np.int64)
     for filled, row in zip(batch, rows, strict=True):
         filled[: len(row)] = row

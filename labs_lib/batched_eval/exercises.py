@@ -73,7 +73,7 @@ def encode_solution(model, sentences, batch_size):
 
 
 def predict_within_starter(model, images, budget, peak_of):
-    # YOUR TURN: a batch of 1 fits, but how large may it be?
+    # YOUR TURN: batches of 1, and peak_of is never asked. How large may a batch be?
     predictions = []
     with torch.inference_mode():
         for i in range(len(images)):
@@ -141,7 +141,7 @@ EXERCISES = {
             title="less padding",
             minutes=10,
             difficulty=3,
-            checked="every answer in the order of the sentences, the calls of the model, then the tokens computed",
+            checked="every answer in the order of the sentences, the calls of the model, then tokens and autograd off",
             starter=encode_starter,
             solution=encode_solution,
             why=(

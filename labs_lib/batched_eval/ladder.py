@@ -13,6 +13,7 @@ import torch
 from labs_lib.batched_eval.agreement import Agreement, agreement
 from labs_lib.compiled_code import runs_compiled
 from labs_lib.dispatch import Watch
+from labs_lib.errors import LabError
 from labs_lib.machine import preset
 from labs_lib.timing import Timing, time_pair
 from labs_lib.units import time_text
@@ -105,7 +106,7 @@ class Ladder:
                 *(_count(value) for value in (step.counts.operators, step.counts.reads, step.counts.saved)),
                 time_text(self.seconds(step) / self.samples),
                 f"{step.timing.ratio:.2f}x ({_interval(step.timing)})" if place else "1",
-                f"{step.gain.ratio:.2f}x{'' if step.gain.verdict != 'indistinguishable' else ' (~)'}" if place else "",
+                _gain(step.gain) if place else "",
                 f"{step.agreement.samples - len(step.agreement.changed):,} of {step.agreement.samples:,}"
                 + ("" if step.holds else ": THE ANSWER DIFFERS"),
             )
@@ -138,11 +139,14 @@ class Ladder:
 
 
 HEAD = (
-    "rung", "operators", "reads", "saved", "time a sample", "against the first (95 %)", "gain", "same predictions"
+    "rung", "operators", "reads", "saved", "time a sample", "against the first (95 %)", "gain (95 %)",
+    "same predictions"
 )  # fmt: skip
 NOTE = (
     "Operators, reads (values taken out of tensors) and tensors saved for backward are counted; times are measured "
-    "against the first rung and, as gain, against the one before; (~) lies inside the noise floor."
+    "against the first rung and, as gain, against the one before; ~ lies inside the noise floor. Each gain is a "
+    "measurement of its own, the two rungs in turns: it need not be the quotient of two rows, nor do gains multiply "
+    "to the total."
 )
 
 
@@ -151,6 +155,7 @@ def ladder(rungs: Sequence[Rung], budget_s: float | None = None, threads: int = 
 
     Answers come first: each is compared with the first rung's, prediction by prediction. See `labs_lib.timing` for
     the method; 2 seconds by default, 0.5 under LABS_PRESET=ci. Rungs that say why they are missing are not run.
+    Raises LabError without a rung to run, and for one that raises or returns no logits.
 
     >>> one = Rung("one", lambda: torch.eye(3))
     >>> print(ladder([one, Rung("two", lambda: torch.eye(3) * 2)], budget_s=0.01).steps[1].agreement)
@@ -159,12 +164,16 @@ def ladder(rungs: Sequence[Rung], budget_s: float | None = None, threads: int = 
     from tqdm.auto import tqdm
 
     budget_s = BUDGET_S[preset()] if budget_s is None else budget_s
+    if not rungs or not all(isinstance(rung, Rung) for rung in rungs):
+        raise LabError("A ladder is a list of rungs.", "", 'Give [Rung("name", run), ...]; the first is the naive way.')
     missing, rungs = [rung for rung in rungs if rung.missing], [rung for rung in rungs if not rung.missing]
+    if not rungs:
+        raise LabError("No rung can be run here.", " ".join(f"{rung.name}: {rung.missing}." for rung in missing))
     first, before, steps = rungs[0], rungs[0], []
     seen = sys.stderr.isatty() or "ipykernel" in sys.modules  # else it would fill a log
-    expected = first.run()
+    expected = _answer(first)
     for rung in tqdm(rungs, desc="evaluating", unit=" rungs", leave=False, disable=not seen):
-        found = agreement(expected, rung.run())
+        found = _agreement(expected, rung)
         counts = count(rung.run)
         timing = time_pair(first.run, rung.run, budget_s=budget_s if steps else budget_s / 4, threads=threads)
         gain = timing if before is first else time_pair(before.run, rung.run, budget_s=budget_s, threads=threads)
@@ -173,8 +182,25 @@ def ladder(rungs: Sequence[Rung], budget_s: float | None = None, threads: int = 
     return Ladder(tuple(steps), len(expected), tuple(missing))
 
 
+def _answer(rung: Rung) -> object:
+    try:
+        return rung.run()
+    except Exception as error:  # the learner's own code may raise anything
+        raise LabError(f"The rung {rung.name!r} raised {type(error).__name__}: {error}.") from error
+
+
+def _agreement(expected: object, rung: Rung) -> Agreement:
+    actual = _answer(rung)
+    try:
+        return agreement(expected, actual)
+    except LabError as error:
+        raise LabError(f"The rung {rung.name!r}: {error.what}", error.why, error.do) from error
+
+
 def count(run: Callable[[], torch.Tensor]) -> Counts:
     """Counts the operators of one call, the values read out of tensors, and what autograd saves.
+
+    What a DataLoader reads for itself, such as its seed, is no read of the evaluation.
 
     >>> weight = torch.ones(3, requires_grad=True)
     >>> count(lambda: weight.exp().sum().item())
@@ -200,13 +226,31 @@ class _Counter(Watch):
         self.reads = 0
 
     def after(self, operator, operands, results):
-        self.reads += operator._overloadpacket.__name__ == READS
+        self.reads += operator._overloadpacket.__name__ == READS and not by_data_loader()
+
+
+def by_data_loader() -> bool:
+    """Whether the nearest code outside of torch's inner parts and of this counter is torch.utils.data."""
+    frame = sys._getframe(1)
+    while frame is not None:
+        module = frame.f_globals.get("__name__", "")
+        if module.startswith("torch.utils.data"):
+            return True
+        if not module.startswith(("torch.", "labs_lib.")):
+            return False
+        frame = frame.f_back
+    return False
 
 
 def _interval(timing: Timing) -> str:
     if timing.low == 0:  # fewer than six rounds
         return "too few rounds for an interval"
     return f"{timing.low:.2f} to {timing.high:.2f}"
+
+
+def _gain(gain: Timing) -> str:
+    unsure = " ~" if gain.verdict == "indistinguishable" else ""
+    return f"{gain.ratio:.2f}x ({_interval(gain)}){unsure}"
 
 
 def _finite(value: float) -> float | None:

@@ -23,7 +23,7 @@ def padding_panel(count: int = 128) -> Panel:
         draw,
         batch=Choice("batch size", (1, 4, 8, 16, 32, 64), 16),
         order=Choice("order", tuple(ORDERS), "as they come", widget="buttons"),
-        spread=Choice("spread of lengths", (0.2, 0.4, 0.6, 0.8, 1.0), 0.8),
+        spread=Choice("spread of lengths", (0.0, 0.2, 0.4, 0.6, 0.8, 1.0), 0.8),
     )
 
 

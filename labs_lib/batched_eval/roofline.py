@@ -9,14 +9,17 @@ that no cache and no fusing can spare: each tensor that was there before is read
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from functools import cache
+from math import prod
 from time import perf_counter
 
 import torch
 
 from labs_lib.dispatch import Watch, tensors
+from labs_lib.errors import LabError
 from labs_lib.machine import pinned_threads, synchronize
 from labs_lib.units import time_text
 
@@ -60,7 +63,7 @@ class Roofline:
 
     @property
     def share(self) -> float:
-        """Of the roof, the part that is reached. Above 1 only where all the data was in a cache before."""
+        """Of the roof, the part that is reached. Above 1 where the data was in a cache, or the peak was disturbed."""
         return self.least_seconds / self.seconds
 
     @property
@@ -71,9 +74,15 @@ class Roofline:
         return (
             f"{time_text(self.seconds)} measured; the roof allows {time_text(self.least_seconds)} (modelled: "
             f"{self.flops:,} FLOPs and {self.bytes_moved:,} bytes counted; {self.limits.flops / 1e9:.0f} GFLOP/s and "
-            f"{self.limits.bandwidth / 1e9:.1f} GB/s measured; the limit is {self.limit}). {self.share:.0%} of it is "
-            "reached."
+            f"{self.limits.bandwidth / 1e9:.1f} GB/s measured; the limit is {self.limit}). {self._reached}"
         )
+
+    @property
+    def _reached(self) -> str:
+        if self.share <= 1:
+            return f"{self.share:.0%} of it is reached."
+        why = "the peak was measured while the machine was busy"
+        return f"Above 100 %: {why}{', or the data was in a cache' if self.limit == 'memory' else ''}; run again."
 
 
 @cache
@@ -94,15 +103,24 @@ def roofline(run: Callable[[], object], threads: int = 1, device: str = "cpu") -
     >>> found = roofline(lambda: torch.mm(x, x))
     >>> found.flops, found.bytes_moved
     (524288, 32768)
+
+    Raises LabError where no tensor is read or written.
     """
     with torch.inference_mode():
         run()
         with _Traffic() as traffic:
-            written = {tensor.untyped_storage() for tensor in tensors(run())}
-        moved = sum(storage.nbytes() for storage in traffic.read | written)
+            written = list(tensors(run()))
+        traffic.move(written)
+        moved = traffic.bytes_moved
+        if not moved:
+            raise LabError("run() moves no tensor.", "A roof is over FLOPs and bytes.", "Call your model in it.")
         with pinned_threads(threads):
             seconds = _best(run)
-    return Roofline(traffic.flops, moved, seconds, limits(threads, device))
+    found = Roofline(traffic.flops, moved, seconds, limits(threads, device))
+    if found.share > 1:  # the peak was disturbed: the machine can do what it just did
+        limits.cache_clear()
+        found = replace(found, limits=limits(threads, device))
+    return found
 
 
 def _best(run: Callable[[], object]) -> float:
@@ -119,15 +137,28 @@ def _best(run: Callable[[], object]) -> float:
 
 
 class _Traffic(Watch):
-    """The storages that are read and that no operator has made."""
+    """What is read and no operator has made, by storage and view: a part of a tensor is not the whole of it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.read: set[torch.UntypedStorage] = set()
+        self.moved: dict[torch.UntypedStorage, dict[tuple, int]] = defaultdict(dict)
         self.made: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
 
+    def move(self, some: Iterable[torch.Tensor]) -> None:
+        for tensor in some:
+            view = (tensor.storage_offset(), *tensor.shape, *tensor.stride())
+            steps = [size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
+            self.moved[tensor.untyped_storage()][view] = prod(steps) * tensor.element_size()  # expanding adds no byte
+
+    @property
+    def bytes_moved(self) -> int:
+        """Views may overlap: at most the storage."""
+        return sum(min(storage.nbytes(), sum(views.values())) for storage, views in self.moved.items())
+
     def before(self, operator, operands):
-        self.read.update({tensor.untyped_storage() for tensor in operands}.difference(self.made))
+        if not operator.is_view:  # a view reads nothing
+            self.move(tensor for tensor in operands if tensor.untyped_storage() not in self.made)
 
     def after(self, operator, operands, results):
-        self.made.update({tensor.untyped_storage() for tensor in results} - self.read)
+        if not operator.is_view:
+            self.made.update({tensor.untyped_storage() for tensor in results}.difference(self.moved))

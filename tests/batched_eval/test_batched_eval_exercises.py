@@ -4,9 +4,11 @@ import math
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, TensorDataset
 
 from labs_lib.batched_eval import pad
 from labs_lib.batched_eval.exercises import EXERCISES
+from labs_lib.exercises import NOT_YET, judge
 from tests.exercise_tests import ExerciseTests
 
 # --- 5.1 --------------------------------------------------------------------------------------------
@@ -82,6 +84,17 @@ def from_a_cache(model, images, batch_size, cache=[]):  # noqa: B006
     return cache[0]
 
 
+def turns_autograd_off_for_good(model, images, batch_size):
+    torch.set_grad_enabled(False)
+    return batched(model, images, batch_size)
+
+
+def reads_once(model, images, batch_size):
+    answer = batched(model, images, batch_size)
+    answer.sum().item()
+    return answer
+
+
 BUFFER = torch.zeros(1000, dtype=torch.int64)
 
 
@@ -143,6 +156,15 @@ def with_a_graph(model, images, labels, batch_size):
     return right.item() / len(images)
 
 
+def rounded(model, images, labels, batch_size):
+    return round(share(model, images, labels, batch_size), 2)
+
+
+def accuracy_with_autograd_off_for_good(model, images, labels, batch_size):
+    torch.set_grad_enabled(False)
+    return share(model, images, labels, batch_size)
+
+
 # --- 5.3 --------------------------------------------------------------------------------------------
 
 
@@ -201,6 +223,10 @@ def sorts_the_callers_list(model, sentences, batch_size):
 def leaves_out_the_last(model, sentences, batch_size):
     order = by_length(sentences)
     return in_this_order(model, sentences, batch_size, order[:-3], back=False)
+
+
+def sorted_with_autograd_on(model, sentences, batch_size):
+    return in_this_order(model, sentences, batch_size, by_length(sentences))
 
 
 # --- 5.4 --------------------------------------------------------------------------------------------
@@ -272,6 +298,17 @@ def asks_forever(model, images, budget, peak_of):
     return within(model, images, len(images))
 
 
+def no_exact_fit(model, images, budget, peak_of):
+    if peak_of(1) > budget:
+        raise MemoryError
+    return within(model, images, largest_that_fits(images, max(budget - 1, peak_of(1)), peak_of))
+
+
+def within_with_autograd_on(model, images, budget, peak_of):
+    size = largest_that_fits(images, budget, peak_of)
+    return torch.cat([model(batch).argmax(1) for batch in images.split(size)])
+
+
 WRONG = {
     "5.1": [
         (saves_for_backward, "for a backward pass that never comes"),
@@ -285,7 +322,9 @@ WRONG = {
         (normalises_in_place, "changes what it is given"),
         (as_floats, "torch.int64"),
         (without_the_model, "called with 0 of 64 images"),
-        (fails_without_images, "non-empty"),
+        (fails_without_images, "with 0 images: return an empty int64 tensor"),
+        (turns_autograd_off_for_good, "autograd stays off after your function"),
+        (reads_once, "1 value is read out"),
         (from_a_cache, " predictions"),
         (one_buffer_for_all, "they share a buffer"),
     ],
@@ -293,6 +332,8 @@ WRONG = {
         (means_without_the_last, "you leave out the last 1"),
         (over_full_batches, "you divide by 8"),
         (mean_of_means, "count more than another"),
+        (rounded, "rounded. Return the share itself"),
+        (accuracy_with_autograd_off_for_good, "autograd stays off after your function"),
         (reads_every_batch, "values are read out for it"),
         (accuracy_one_by_one, "is called 5 times where 2"),
         (accuracy_all_at_once, "a batch has 5 images"),
@@ -310,6 +351,7 @@ WRONG = {
         (sorted_within_batches, "Which sentences share a batch?"),
         (sorts_the_callers_list, "changes the caller's list"),
         (leaves_out_the_last, "return logits of shape"),
+        (sorted_with_autograd_on, "autograd is on while the model is called"),
     ],
     "5.4": [
         (whole, "a batch of 40 needs"),
@@ -321,6 +363,8 @@ WRONG = {
         (only_full_batches, "40 images have 40 predictions, and you return 35"),
         (calls_before_it_asks, "before the model is called"),
         (asks_forever, "go on asking"),
+        (no_exact_fit, "need exactly the budget"),
+        (within_with_autograd_on, "autograd is on while the model is called"),
     ],
 }
 
@@ -333,6 +377,14 @@ def into_place(model, images, batch_size):
     return answer
 
 
+def by_a_data_loader(model, images, batch_size):
+    answers = [torch.empty(0, dtype=torch.int64)]
+    with torch.inference_mode():
+        for (batch,) in DataLoader(TensorDataset(images), batch_size):
+            answers.append(model(batch).argmax(1))
+    return torch.cat(answers)
+
+
 def weighted_means(model, images, labels, batch_size):
     total = torch.zeros(())
     with torch.no_grad():
@@ -341,8 +393,15 @@ def weighted_means(model, images, labels, batch_size):
     return float(total / len(images))
 
 
+@torch.inference_mode()
 def longest_first(model, sentences, batch_size):
     return in_this_order(model, sentences, batch_size, by_length(sentences)[::-1])
+
+
+def with_the_error_of_torch(model, images, budget, peak_of):
+    if peak_of(1) > budget:
+        raise torch.OutOfMemoryError("too little")
+    return within(model, images, largest_that_fits(images, budget, peak_of))
 
 
 def doubling(model, images, budget, peak_of):
@@ -358,11 +417,22 @@ def doubling(model, images, budget, peak_of):
     return within(model, images, fits)
 
 
+def test_a_check_leaves_autograd_as_it_was():
+    for number, attempt in (("5.1", turns_autograd_off_for_good), ("5.2", accuracy_with_autograd_off_for_good)):
+        judge(EXERCISES[number], attempt)
+        assert torch.is_grad_enabled()
+        with torch.no_grad():  # left over from an earlier cell: it must not help
+            assert judge(EXERCISES["5.2"], with_a_graph).state == NOT_YET
+            assert not torch.is_grad_enabled()
+
+
 class TestExercises(ExerciseTests):
     exercises, wrong = EXERCISES, WRONG
     right = (
         ("5.1", into_place),
+        ("5.1", by_a_data_loader),
         ("5.2", weighted_means),
         ("5.3", longest_first),
         ("5.4", doubling),
+        ("5.4", with_the_error_of_torch),
     )

@@ -33,5 +33,10 @@ def test_it_says_what_is_counted(panel, order, make):
     assert str(count_padding(lengths, batches)) in panel.set(batch=32, order=order, spread=0.6).says
 
 
+def test_without_spread_sorting_changes_nothing(panel):
+    for order in ("as they come", "sorted by length"):
+        assert "0.0% is padding" in panel.set(batch=32, order=order, spread=0.0).says
+
+
 def test_no_padding_in_batches_of_one(panel):
     assert "0.0% is padding" in panel.set(batch=1, order="as they come", spread=1.0).says

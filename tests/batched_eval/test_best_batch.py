@@ -51,7 +51,7 @@ def test_the_knee_is_the_smallest_batch_near_the_best():
 def test_a_batch_above_the_budget_is_not_timed():
     found = ev.best_batch(Doubling(), SAMPLE, memory_budget=40_000, batches=(1, 4, 16, 64), budget_s=0.4)
     assert found.largest.batch == 4
-    assert [point.why for point in found.points] == ["", "", "more than 39.1 KiB"]
+    assert [point.why for point in found.points] == ["", "", "more bytes than 39.1 KiB"]
     assert "the largest within 39.1 KiB is 4" in str(found)
     assert ev.batch_picture(found).says == found.sentence
 
@@ -74,12 +74,12 @@ def _batch(size):
 
 
 def test_any_other_error_is_the_model_s_own():
-    with pytest.raises(RuntimeError, match="shape"):
-        ev.best_batch(Doubling(limit=0, error=(RuntimeError, "shape")), SAMPLE, budget_s=0.4)
+    with pytest.raises(LabError, match=r"failed with a batch of shape \(4, 1024\).*RuntimeError: no room at 4"):
+        ev.best_batch(Doubling(limit=2, error=(RuntimeError, "no room at 4")), SAMPLE, budget_s=0.4)
 
 
 def test_nothing_fits():
-    with pytest.raises(LabError, match="Not even a batch of 1 fits: more than"):
+    with pytest.raises(LabError, match="Not even a batch of 1 fits: more bytes than"):
         ev.best_batch(Doubling(), SAMPLE, memory_budget=100, budget_s=0.4)
     with pytest.raises(LabError, match="Not even a batch of 1 fits: out of memory"):
         ev.best_batch(Doubling(limit=0), SAMPLE, budget_s=0.4)
@@ -105,9 +105,123 @@ def test_batches_must_grow(batches):
         ev.best_batch(Doubling(), SAMPLE, batches=batches)
 
 
-def test_a_budget_below_zero_is_refused():
-    with pytest.raises(LabError, match="below 0"):
-        ev.best_batch(Doubling(), SAMPLE, memory_budget=-1)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"memory_budget": value}, "memory_budget") for value in (-1, 0, float("nan"), float("inf"), True, [1])),
+        ({"memory_budget": "lots"}, "no size such as 512MiB"),
+        *(({"budget_s": value}, "budget_s") for value in (-1, 0, "a", float("nan"))),
+        *(({"batches": value}, "do not grow") for value in (5, None, (1.5,), "ab", (True, 2))),
+    ],
+)
+def test_arguments_without_a_meaning_are_refused(options, message):
+    with pytest.raises(LabError, match=message):
+        ev.best_batch(Doubling(), SAMPLE, **options)
+
+
+def test_a_memory_budget_may_be_a_text():
+    assert ev.best_batch(Doubling(), SAMPLE, "40KiB", (1,), budget_s=0.1).budget == 40 * 2**10
+
+
+@pytest.mark.parametrize(
+    ("sample", "message"),
+    [
+        ((SAMPLE, SAMPLE), "of type tuple"),
+        ({"x": SAMPLE}, "wrap the model"),
+        ("text", "of type str"),
+        (SAMPLE.numpy(), "torch.from_numpy"),
+        (SAMPLE[:0], "it is empty"),
+        (SAMPLE * torch.nan, "NaN"),
+    ],
+)
+def test_what_is_no_sample_is_refused(sample, message):
+    with pytest.raises(LabError, match=message):
+        ev.best_batch(Doubling(), sample)
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (None, "of type NoneType"),
+        ("resnet18", "of type str"),
+        (torch.nn.ReLU, "the class ReLU"),
+        (torch.relu, "wrap a function"),
+        (SAMPLE, "first argument is a tensor"),
+    ],
+)
+def test_what_is_no_model_is_refused_before_anything_is_timed(model, message):
+    with pytest.raises(LabError, match=message):
+        ev.best_batch(model, SAMPLE)
+
+
+class Returning(torch.nn.Module):
+    def __init__(self, make):
+        super().__init__()
+        self.make = make
+
+    def forward(self, x):
+        return self.make(x)
+
+
+class TwoInputs(torch.nn.Module):
+    def forward(self, x, y):
+        return x + y
+
+
+@pytest.mark.parametrize(
+    ("model", "sample", "message"),
+    [
+        (Returning(lambda x: None), SAMPLE, "NoneType, without a tensor"),
+        (Returning(lambda x: x.sum()), SAMPLE, "the first dimension is the batch"),
+        (Returning(lambda x: x[0]), SAMPLE, "the first dimension is the batch"),
+        (TwoInputs(), SAMPLE, "One input only"),
+        (torch.nn.Embedding(10, 4), torch.ones(5), "--input 5:int64"),
+        (torch.nn.Linear(8, 2), torch.ones(9), r"batch of shape \(2, 9\)"),
+        (torch.nn.Conv2d(3, 4, 3), torch.ones(1, 3, 8, 8), r"give sample\[0\]"),
+    ],
+)
+def test_what_the_model_does_wrong_is_said_in_three_lines(model, sample, message):
+    with pytest.raises(LabError, match=message) as caught:
+        ev.best_batch(model, sample, budget_s=0.1)
+    assert str(caught.value).count("\n") == 2
+
+
+def test_an_lstm_must_take_the_batch_first():
+    sample = torch.linspace(0, 1, 24).view(6, 4)
+    torch.manual_seed(0)
+    with pytest.raises(LabError, match="depends on what else is in the batch"):
+        ev.best_batch(torch.nn.LSTM(4, 8), sample)
+    attention = torch.nn.TransformerEncoderLayer(4, 2, 8)
+    with pytest.raises(LabError, match="batch_first=True"):
+        ev.best_batch(attention, sample)
+    assert ev.best_batch(torch.nn.LSTM(4, 8, batch_first=True), sample, batches=(1,), budget_s=0.1).timed
+
+
+def test_a_model_that_draws_at_random_is_measured():
+    model = Returning(lambda x: torch.nn.functional.dropout(x, 0.5))
+    assert ev.best_batch(model, SAMPLE, batches=(1,), budget_s=0.1).timed
+
+
+def test_the_model_comes_back_as_it_was():
+    model = torch.nn.Sequential(torch.nn.Linear(8, 4), torch.nn.BatchNorm1d(4), torch.nn.Dropout(0.5).eval())
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    ev.best_batch(model, torch.arange(8.0), batches=(1, 2), budget_s=0.1)
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    assert [module.training for module in model.modules()] == [True, True, True, False]
+
+
+def test_small_tensors_are_counted_too():
+    found = ev.best_batch(torch.nn.Linear(64, 10), torch.ones(64), batches=(1, 2), budget_s=0.4)
+    assert [point.peak for point in found.points] == [4 * 74, 8 * 74]
+
+
+def test_a_knee_at_the_edge_is_no_answer_yet():
+    assert "still rising at the largest size timed, and larger ones may do better" in measured(100, 200).sentence
+    assert "all sizes tried fit" in measured(100, 101).sentence
+    stopped = ev.BestBatch((*measured(100, 101).points, Point(4096, None, None, "too slow")), 0, 2**26, 1)
+    assert "4096 was not timed: too slow" in stopped.sentence
+    assert "within" not in stopped.sentence
+    assert measured(100, 200).as_dict()["still_rising"]
 
 
 def test_flops_and_least_traffic_are_counted():
@@ -125,6 +239,21 @@ def test_the_roof_is_the_slower_of_the_two():
     memory = ev.Roofline(10**6, 10**9, 4.0, limits)
     assert (memory.limit, memory.least_seconds, memory.share) == ("memory", 1.0, 0.25)
     assert "25% of it is reached" in str(memory)
+    assert "Above 100 %" in str(ev.Roofline(10**9, 10**6, 0.6, limits))
+    assert "busy; run again" in str(ev.Roofline(10**9, 10**6, 0.6, limits))
+
+
+def test_of_a_part_only_the_part_is_read():
+    images, weight = torch.ones(100, 64), torch.ones(64, 10)
+    bytes_of_one = 4 * (64 + 64 * 10 + 10)
+    assert ev.roofline(lambda: images[:1] @ weight).bytes_moved == bytes_of_one
+    assert ev.roofline(lambda: images[:1].clone() @ weight).bytes_moved == bytes_of_one
+    assert ev.roofline(lambda: images[:1].expand(5, -1) + 1).bytes_moved == 4 * (64 + 5 * 64)
+
+
+def test_a_roof_needs_tensors():
+    with pytest.raises(LabError, match="moves no tensor"):
+        ev.roofline(lambda: 1)
 
 
 @pytest.fixture
@@ -143,16 +272,19 @@ def test_the_command_in_text_and_json(my_models, capsys):
     command = ["best-batch", "my_batched:words", "--input", "8:int64", "--memory-budget", "16KiB", "--budget", "0.4"]
     assert main([*command, "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
-    assert found["largest_that_fits"] == 16  # 1 KiB of answer each; token ids below 1 KiB in all are not counted
-    assert found["points"][-1]["why_not"] == "more than 16.0 KiB"
+    assert found["largest_timed"] == 16  # 512 bytes of answer and 64 of token ids each
+    assert found["points"][-1]["why_not"] == "more bytes than 16.0 KiB"
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["my_batched:linear", "--input", "9"], "failed with a batch of 9: RuntimeError"),
-        (["my_batched:words", "--input", "9"], "failed with a batch of 9"),
-        (["my_batched:linear", "--input", "9000000000000x8"], "failed with a batch of"),
+        (["my_batched:linear", "--input", "9"], "failed with a batch of shape (2, 9), torch.float32: RuntimeError"),
+        (["my_batched:words", "--input", "9"], "--input 5:int64"),
+        (["my_batched:linear", "--input", "8", "--memory-budget", "0"], "no size above 0"),
+        (["my_batched:linear", "--input", "8", "--batches", "4,1"], "do not grow"),
+        (["my_batched:linear", "--input", "8", "--batches", "4,x"], "no whole number"),
+        (["my_batched:linear", "--input", "9000000000000x8"], "No sample of"),
         (["my_batched:linear", "--input", "8", "--memory-budget", "lots"], "no size such as"),
         (["my_batched:linear", "--input", "8", "--threads", "0"], "no whole number"),
         (["my_batched:linear", "--input", "8by8"], "is no shape"),

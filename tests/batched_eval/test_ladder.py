@@ -1,6 +1,7 @@
 """The ladder: answers judged, counts exact, and what the ratios are at least."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -53,6 +54,52 @@ def test_equal_logits_are_equal_bit_for_bit():
 
 def test_nan_is_never_explained():
     assert not ev.agreement(torch.eye(3), torch.eye(3).index_fill(0, torch.tensor([2]), torch.nan)).explained
+
+
+def test_nan_on_both_sides_is_refused_and_in_a_rung_named():
+    nan = torch.eye(3).index_fill(0, torch.tensor([0]), torch.nan)
+    with pytest.raises(LabError, match="1 of 3 samples have NaN"):
+        ev.agreement(nan, nan)
+    assert ev.agreement(torch.eye(3), nan).changed == (0,)  # argmax of a row of NaN is 0 too
+    masked = torch.tensor([[1.0, 2.0, -torch.inf]])
+    assert str(ev.agreement(masked, masked)) == "all 1 predictions are the same; bit for bit"
+
+
+@pytest.mark.parametrize("logits", [torch.ones(3, 1), torch.ones(3)])
+def test_without_classes_to_choose_from_nothing_agrees(logits):
+    with pytest.raises(LabError, match="not predictions"):
+        ev.agreement(logits, logits)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "message"),
+    [
+        ([], "list of rungs"),
+        ([("a", torch.ones)], "list of rungs"),
+        ({"a": torch.ones}, "list of rungs"),
+        ([ev.Rung("a", lambda: None)], "rung 'a'.*NoneType"),
+        ([ev.Rung("a", lambda: torch.eye(3)), ev.Rung("b", lambda: 1 / 0)], "rung 'b' raised ZeroDivisionError"),
+        ([ev.Rung("a", lambda: torch.eye(3)), ev.Rung("b", torch.eye(3).numpy)], "rung 'b'.*ndarray"),
+        ([ev.Rung("a", lambda: None, missing="no GPU")], "No rung can be run here"),
+    ],
+)
+def test_a_ladder_names_what_is_wrong(rungs, message):
+    with pytest.raises(LabError, match=message):
+        ev.ladder(rungs, budget_s=0.01)
+
+
+def test_a_gain_has_its_interval_and_its_note():
+    found = ev.ladder([ev.Rung("a", lambda: torch.eye(3)), ev.Rung("b", lambda: torch.eye(3))], budget_s=0.01)
+    gain = replace(found["b"].gain, ratio=1.34, low=1.05, high=1.6, floor=1.02)
+    known = replace(found, steps=(found.steps[0], replace(found.steps[1], gain=gain)))
+    assert known.rows()[1][6] == "1.34x (1.05 to 1.60)"
+    assert "need not be the quotient" in str(found)
+
+
+def test_a_data_loader_s_own_reads_are_not_the_evaluation_s():
+    loader = torch.utils.data.DataLoader(torch.utils.data.TensorDataset(torch.ones(8, 2)), 4)
+    assert ev.count(lambda: [batch.sum() for (batch,) in loader]).reads == 0
+    assert ev.count(lambda: [batch.sum().item() for (batch,) in loader]).reads == 2
 
 
 @pytest.mark.parametrize("actual", [torch.eye(3)[:2], torch.zeros(3)])

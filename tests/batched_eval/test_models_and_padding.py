@@ -96,6 +96,8 @@ def test_what_is_no_division_is_refused():
     for batches in ([[0, 1]], [[0, 1], [1, 2]], [[0, 1, 2, 3]], []):
         with pytest.raises(LabError, match="no division of 3 rows"):
             ev.count_padding([4, 5, 6], batches)
+    with pytest.raises(LabError, match="no sentence to pad"):
+        ev.pad([])
     with pytest.raises(LabError, match="no token"):
         ev.count_padding([4, 0], [[0, 1]])
     with pytest.raises(LabError, match="batch size of 0"):
