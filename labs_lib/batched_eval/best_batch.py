@@ -107,7 +107,7 @@ class BestBatch:
         for point in self.points:
             marks = {"knee": self.knee, "best": self.best, "largest": self.largest}
             mark = ", ".join(name for name, marked in marks.items() if marked is point)
-            peak = "not counted" if point.peak is None else size_text(point.peak)
+            peak = "not counted" if point.peak is None else _size(point.peak)
             if point.seconds is None:
                 rows.append((str(point.batch), peak, "", "", point.why))
                 continue
@@ -124,7 +124,7 @@ class BestBatch:
         return (
             f"Evaluate with a batch of {self.knee.batch}: {self.knee.throughput:,.0f} samples a second, {gain:.1f} "
             f"times what a batch of {self.timed[0].batch} reaches; {self._end}. The model itself holds "
-            f"{size_text(self.model_bytes)}."
+            f"{_size(self.model_bytes)}."
         )
 
     @property
@@ -134,7 +134,7 @@ class BestBatch:
         if self.stopped is None:
             return rising + ("larger ones may do better: give larger batches" if rising else "all sizes tried fit")
         if self.stopped.why.startswith(TOO_MUCH):
-            return f"{rising}the largest within {size_text(self.budget or 0)} is {self.largest.batch} of those tried"
+            return f"{rising}the largest within {_size(self.budget or 0)} is {self.largest.batch} of those tried"
         return f"{rising}{self.stopped.batch} was not timed: {self.stopped.why}"
 
     def __str__(self) -> str:
@@ -155,6 +155,10 @@ class BestBatch:
 
 TOO_MUCH = "more bytes than "
 HEAD = ("batch", "peak bytes (counted)", "a batch (measured)", "samples/s (95 %)", "")
+
+
+def _size(size: int) -> str:
+    return size_text(size) if size >= 1024 else f"{size} B"
 
 
 def best_batch(
@@ -193,7 +197,7 @@ def best_batch(
         if not fitting:
             raise LabError(
                 f"Not even a batch of {points[0].batch} fits: {points[0].why}.",
-                f"It needs {size_text(points[0].peak)}." if points[0].peak is not None else "",
+                f"It needs {_size(points[0].peak)}." if points[0].peak is not None else "",
                 "Give more memory or a smaller sample.",
             )
         seconds = _timed(model, sample, [point.batch for point in fitting], budget_s)
@@ -222,7 +226,7 @@ def _counted(
             points.append(Point(batch, None, None, "out of memory"))
             break
         if memory_budget is not None and peak > memory_budget:
-            points.append(Point(batch, peak, None, f"{TOO_MUCH}{size_text(memory_budget)}"))
+            points.append(Point(batch, peak, None, f"{TOO_MUCH}{_size(memory_budget)}"))
             break
         points.append(Point(batch, peak, None))
         last = _seconds(model, _inputs(sample, batch), 1)

@@ -213,6 +213,7 @@ def test_the_model_comes_back_as_it_was():
 def test_small_tensors_are_counted_too():
     found = ev.best_batch(torch.nn.Linear(64, 10), torch.ones(64), batches=(1, 2), budget_s=0.4)
     assert [point.peak for point in found.points] == [4 * 74, 8 * 74]
+    assert [row[1] for row in found.rows()] == ["296 B", "592 B"]
 
 
 def test_a_knee_at_the_edge_is_no_answer_yet():
