@@ -157,7 +157,7 @@ def test_command(capsys):
         ("labs_lib.data_loading.planted:PLANTED", "is no function"),
         ("labs_lib.data_loading.planted:_photos", "not (loader, step)"),
         ("labs_lib.data_loading.planted:Pixels", "Name a function without arguments"),
-        (f"{__name__}:raises_something_else", "failed with OSError: no such disk.\nCall it in Python"),
+        (f"{__name__}:raises_something_else", "failed with OSError: no such disk. Call it in Python"),
     ],
 )
 def test_command_refuses(capsys, name, says):
