@@ -102,6 +102,12 @@ POLICIES: dict[str, Callable[..., AbstractAsyncContextManager[Policy]]] = {
 }
 
 
+def check_policy(policy: str) -> None:
+    """LabError where there is no such policy."""
+    if policy not in POLICIES:
+        raise LabError(f"There is no policy {policy!r}.", "", f"Use one of {', '.join(POLICIES)}.")
+
+
 def build_app(
     policy: str = "batch",
     make_model: Callable = small_vit,
@@ -113,8 +119,7 @@ def build_app(
 
     Raises LabError where there is no such policy, or the batcher does not take its settings.
     """
-    if policy not in POLICIES:
-        raise LabError(f"There is no policy {policy!r}.", "", f"Use one of {', '.join(POLICIES)}.")
+    check_policy(policy)
     try:
         Batcher(len, **batcher)
     except (TypeError, ValueError) as error:

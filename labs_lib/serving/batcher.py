@@ -12,6 +12,7 @@ the standard library alone; use it from one event loop.
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -53,9 +54,9 @@ class _Waiting:
 class Batcher:
     """Runs `run(items) -> results` in a thread of its own, over batches of what was submitted.
 
-    run: gets a list of 1 to `max_batch` items and returns as many results. A result that is an exception is raised
-        for its item alone. If `run` itself raises, each item of the batch is run once more by itself, so that a bad
-        one fails alone.
+    run: a plain function: gets a list of 1 to `max_batch` items and returns as many results, else all of the batch
+        fail. A result that is an exception is raised for its item alone. If `run` itself raises, each item of the
+        batch is run once more by itself, so that a bad one fails alone.
     max_wait_s: a batch that is not full waits until its oldest item is this old. 0 is best where the time a request
         takes is what counts.
     max_queue: how many may wait; one more is Full.
@@ -72,14 +73,16 @@ class Batcher:
     ) -> None:
         if max_batch < 1 or max_queue < 1 or not max_wait_s >= 0 or not (timeout_s is None or timeout_s > 0):
             raise ValueError("max_batch and max_queue are at least 1, max_wait_s at least 0, timeout_s above 0")
+        if not callable(run) or inspect.iscoroutinefunction(run):
+            raise TypeError("run is called in a thread: give a plain function of a list")
         self.run, self.max_batch, self.max_wait_s = run, max_batch, max_wait_s
         self.max_queue, self.timeout_s = max_queue, timeout_s
         self.counts = Counts()
         self._queue: deque[_Waiting] = deque()
-        self._changed = asyncio.Event()  # set when the queue or _open changed
         self._open = False
 
     async def __aenter__(self) -> Batcher:
+        self._changed = asyncio.Event()  # set when the queue or _open changed; made here, for the loop that runs now
         self._thread = ThreadPoolExecutor(1, "batcher")
         self._open = True
         self._worker = asyncio.create_task(self._work())
@@ -163,8 +166,8 @@ class Batcher:
         """In the thread: a result or an exception for each item. Never raises, so that nobody waits for ever."""
         try:
             results = list(self.run(items))
-            if len(results) != len(items):
-                raise RuntimeError(f"run gave {len(results)} results for {len(items)} items")
+            if len(results) != len(items):  # whose result is whose? To try again one by one would hide it
+                return [RuntimeError(f"run gave {len(results)} results for {len(items)} items")] * len(items)
             return results
         except BaseException as error:  # even SystemExit: it would end the batcher, and not the process
             if len(items) == 1:

@@ -133,12 +133,13 @@ EXERCISES = {
             minutes=10,
             difficulty=3,
             checked="each item's own result or its own error, in order, with none, one, several and only bad ones; "
-            "then the calls of the model",
+            "then the calls of run: one where nothing is bad, about 2 log2(n) for one bad item among n",
             starter=answers_starter,
             solution=answers_solution,
             why=(
                 "A half without a bad item is answered by one call. Only the half that fails is cut again, so one bad "
-                "item among n costs about 2 log2(n) calls, and not n. Without a bad item it is one call as before."
+                "item among n costs about 2 log2(n) calls, and not n. Without a bad item it is one call as before. "
+                "(The library's Batcher takes the shorter code: each item of a failed batch once more, n calls.)"
             ),
             hints=(
                 "A batch of one that fails has its own error: return [error] for it. What of a batch of two?",
@@ -175,7 +176,7 @@ EXERCISES = {
             title="the lies in a load test",
             minutes=10,
             difficulty=2,
-            checked="goodput and p99 of seven fresh logs, each with a trap of its own",
+            checked="goodput and p99 of eight fresh logs, each with a trap of its own",
             starter=figures_starter,
             solution=figures_solution,
             why=(

@@ -212,8 +212,12 @@ def _in_a_loop_of_its_own(coroutine: Coroutine) -> list[Outcome]:
 
 
 def _address(url: str) -> str:
-    parts = urlsplit(url) if isinstance(url, str) else None
-    if parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urlsplit(url) if isinstance(url, str) else None
+        port_fits = parts is None or parts.port != 0  # above 65535 it raises
+    except ValueError:
+        port_fits = False
+    if not port_fits or parts is None or parts.scheme not in ("http", "https") or not parts.hostname:
         raise LabError(f"{url!r} is no address of a service.", "", "Write it as http://127.0.0.1:8000.")
     return url if parts.path.strip("/") else f"{url.rstrip('/')}/classify"
 

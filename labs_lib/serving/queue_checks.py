@@ -136,7 +136,8 @@ def _refusal(task: asyncio.Task) -> object:
 def _demand_retry_after(value: object, left_s: float, batch_s: float) -> None:
     """left_s: how long those who wait, and the batch that runs, still take; batch_s: a full batch."""
     if not isinstance(value, str) or not value.isdecimal() or int(value) < 1:
-        raise NotYet(f'Retry-After is a text with whole seconds, at least "1"; you send {value!r}.')
+        kind = f"the {type(value).__name__} {value}" if isinstance(value, int | float) else repr(value)
+        raise NotYet(f'Retry-After is a text with whole seconds, at least "1"; you send {kind}.')
     seconds = int(value)
     if seconds < left_s / 2:
         raise NotYet(

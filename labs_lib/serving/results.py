@@ -69,8 +69,8 @@ class LoadResult:
 
     @property
     def seconds(self) -> float:
-        """From the start to the last answer."""
-        return max(outcome.done for outcome in self.outcomes)
+        """From the start to the last answer, and no less than the requests were spread over."""
+        return max(len(self.outcomes) / self.rate, *(outcome.done for outcome in self.outcomes))
 
     @property
     def p50(self) -> Quantile:
@@ -114,7 +114,7 @@ class LoadResult:
     def __str__(self) -> str:
         became = ", ".join(f"{count} x {status}" for status, count in sorted(self.statuses.items(), key=str))
         lines = [
-            f"{self.rate:.0f} requests/s asked for, {len(self.outcomes)} in all: {became}; "
+            f"{self.rate:.3g} requests/s, {len(self.outcomes)} in all: {became}; "
             f"{self.right} right, {self.wrong} wrong",
             f"goodput {self.goodput():.1f} right answers/s",
             ", ".join(f"p{percent} {self.percentile(percent)}" for percent in (50, 95, 99)),

@@ -20,6 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from labs_lib.errors import LabError
+from labs_lib.serving.app import check_policy
 
 ROOT = Path(__file__).resolve().parents[2]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
@@ -87,6 +88,7 @@ def serve(policy: str = "batch", port: int = 0, start_s: float = 120, **batcher:
 
     Raises LabError where it does not start.
     """
+    check_policy(policy)
     program = "from labs_lib.serving.server import main; raise SystemExit(main())"  # -m warns: the package imports it
     command = [sys.executable, "-c", program, json.dumps(dict(policy=policy, port=port, **batcher))]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])

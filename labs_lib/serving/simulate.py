@@ -12,6 +12,7 @@ import math
 from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -19,6 +20,7 @@ from labs_lib.errors import LabError
 
 POLICIES = ("once", "pool", "batch", "sleep")
 US = 1_000_000
+MOST_ARRIVALS = 10_000_000
 
 
 def poisson_arrivals(rate: float, seconds: float, seed: int = 0) -> list[int]:
@@ -32,6 +34,8 @@ def poisson_arrivals(rate: float, seconds: float, seed: int = 0) -> list[int]:
 
     Raises LabError unless at least one arrives.
     """
+    if not 0 < rate * seconds <= MOST_ARRIVALS:
+        raise LabError(f"{rate}/s for {seconds} s is no load.", "", f"Give numbers above 0, {MOST_ARRIVALS:,} in all.")
     count = round(rate * seconds)
     if count < 1:
         raise LabError(f"At {rate}/s nothing arrives in {seconds} s.", "", "Give a higher rate or more seconds.")
@@ -39,7 +43,7 @@ def poisson_arrivals(rate: float, seconds: float, seed: int = 0) -> list[int]:
 
 
 def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` of the sorted values do not exceed (nearest rank).
+    """The smallest value that at least `percent` (0 to 100) of the sorted values do not exceed (nearest rank).
 
     >>> percentile([1, 2, 3, 4], 50), percentile(range(1, 201), 99), math.isnan(percentile([], 50))
     (2, 198, True)
@@ -109,6 +113,10 @@ def simulate(
             "These settings serve nobody.",
             "Batch, queue and workers are at least 1, the wait at least 0, and service_s has a size.",
         )
+    if not all(isinstance(size, int) and size > 0 and 0 < cost < math.inf for size, cost in service_s.items()):
+        raise LabError("A batch of some size takes no time.", "", "Give service_s as {size: seconds}, all above 0.")
+    if any(early > late for early, late in pairwise(arrivals)):
+        raise LabError("The arrivals are not in order.", "", "Sort them: whole microseconds from 0 on.")
     single = policy in ("once", "pool")
     costs = _costs(service_s, 1 if single else max_batch)
     limit = len(arrivals) if single else max_queue

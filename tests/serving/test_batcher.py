@@ -266,3 +266,36 @@ def test_a_thousand_with_faults_each_get_exactly_their_own():
         assert counts.answered == sum(isinstance(result, int) for result in found)
 
     asyncio.run(main())
+
+
+def test_one_batcher_serves_in_one_loop_after_the_other():
+    """As an application does that is started twice in a test."""
+
+    async def once():
+        async with batcher:
+            return await asyncio.wait_for(batcher.submit(2), SOON)
+
+    batcher = Batcher(lambda items: [2 * item for item in items])
+    assert [asyncio.run(once()), asyncio.run(once())] == [4, 4]
+
+
+def test_a_wrong_number_of_results_fails_them_all_and_is_not_tried_again():
+    async def main():
+        calls = []
+        async with Batcher(lambda items: calls.append(len(items)) or items[:1]) as batcher:
+            results = await asyncio.gather(*together(batcher, range(5)), return_exceptions=True)
+        return calls, results
+
+    calls, results = asyncio.run(main())
+    assert calls == [5]
+    assert {str(result) for result in results} == {"run gave 1 results for 5 items"}
+
+
+async def coroutine_function(items):
+    return items
+
+
+@pytest.mark.parametrize("run", [coroutine_function, None, 3])
+def test_what_cannot_be_called_in_a_thread(run):
+    with pytest.raises(TypeError, match="give a plain function"):
+        Batcher(run)

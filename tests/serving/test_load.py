@@ -144,6 +144,7 @@ def test_targets_have_labels_of_their_own():
     [
         ("127.0.0.1:8000", "is no address of a service"),
         ("ftp://127.0.0.1", "is no address of a service"),
+        ("http://127.0.0.1:99999", "is no address of a service"),
         (None, "is no address of a service"),
         ("http://127.0.0.1:9", "Nothing answers at http://127.0.0.1:9/classify"),
     ],
@@ -182,3 +183,9 @@ def test_few_values_bound_no_p99():
     assert serving.percentile_interval(range(367), 99).high == math.inf
     assert serving.percentile_interval(range(368), 99).high == 367
     assert serving.percentile_interval([], 50).low == -math.inf
+
+
+def test_goodput_is_never_more_than_what_was_offered():
+    """The last answer can come before the time is up that the requests were spread over."""
+    early = serving.Outcome(intended=0.1, sent=0.1, done=0.2, status=200, right=True)
+    assert serving.LoadResult(rate=2, outcomes=(early, early)).goodput() == 2

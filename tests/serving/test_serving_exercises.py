@@ -500,7 +500,7 @@ WRONG = {
     "7.3": [
         (named("one_too_many", submitting(lambda waiting, most: len(waiting) > most)), "7 requests wait"),
         (named("one_too_few", submitting(lambda waiting, most: len(waiting) >= most - 1)), "1 of them are refused"),
-        (named("whole", submitting(refuse=told(lambda *_: 3))), "you send 3"),
+        (named("whole", submitting(refuse=told(lambda *_: 3))), "you send the int 3"),
         (named("fraction", submitting(refuse=told(lambda w, each: f"{len(w) * each:.3f}"))), "whole seconds"),
         (named("zero", submitting(refuse=told(lambda w, each: str(int(len(w) * each))))), 'at least "1"'),
         (named("always_one", submitting(refuse=told(lambda *_: "1"))), "still half full"),

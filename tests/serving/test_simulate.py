@@ -106,3 +106,20 @@ def test_mistakes_are_one_sentence():
         simulate([0], FLAT, max_batch=0)
     with pytest.raises(LabError, match="nothing arrives"):
         poisson_arrivals(0.1, 1)
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(1e9, 1), (float("nan"), 1), (float("inf"), 1), (-1, 1), (5, 0)])
+def test_a_load_that_is_none(rate, seconds):
+    with pytest.raises(LabError, match="is no load"):
+        poisson_arrivals(rate, seconds)
+
+
+@pytest.mark.parametrize("service_s", [{1: 0}, {1: -0.1}, {1: float("nan")}, {"1": 0.1}, {0: 0.1}])
+def test_a_batch_that_takes_no_time(service_s):
+    with pytest.raises(LabError, match="takes no time"):
+        simulate([0], service_s)
+
+
+def test_arrivals_out_of_order():
+    with pytest.raises(LabError, match="not in order"):
+        simulate([5, 0], {1: 0.1})
