@@ -127,9 +127,7 @@ def _with_workers(
     return Schedule(now, sum(idle_steps), idle_steps, diary.events)
 
 
-def _turn(
-    worker: _Worker, batches: int, asked: int, workers: int, costs: tuple[int, int], ready: set[int]
-) -> bool:
+def _turn(worker: _Worker, batches: int, asked: int, workers: int, costs: tuple[int, int], ready: set[int]) -> bool:
     """Hands over a batch that is done, or takes the next one; says whether anything happened."""
     if worker.batch is not None and worker.wait_left == worker.cpu_left == 0:
         ready.add(worker.batch)
