@@ -147,7 +147,7 @@ def line_blocks(path: str | Path) -> Iterator[tuple[list[str], list[str], int]]:
         raise LabError(
             f"{path} is not UTF-8: byte {error.object[error.start]:#x} has no meaning there.",
             "",
-            "Convert it, for instance with: iconv -f latin1 -t utf-8.",
+            "See what it is with: file FILE. Then convert it, such as: iconv -f latin1 -t utf-8.",
         ) from error
     except OSError as error:
         raise LabError(f"Can't read {path}: {error.strerror}.", "", "Check the path.") from error

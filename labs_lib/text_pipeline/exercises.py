@@ -90,7 +90,8 @@ EXERCISES = {
             hints=(
                 "text.traffic(tasks) gives the bytes sent and returned. What in a task is the same for each string?",
                 "text.chunk_rows(row, strings, first, job) takes many strings. `first` is the index of the first one.",
-                "Cut strings into parts of len(strings) / workers, rounded up: strings[start : start + size], start.",
+                "Cut strings into parts of len(strings) / workers, rounded up and at least 1: "
+                "strings[start : start + size], start.",
             ),
             check=checks_workers.check_split,
         ),

@@ -22,6 +22,6 @@ class TextDataset(torch.utils.data.Dataset):
     def __getitem__(self, i: int) -> torch.Tensor:
         return self.indices[i].long()
 
-    def __getitems__(self, batch: list[int]) -> torch.Tensor:
-        """The rows of a batch, by one indexing: what a DataLoader asks for, with `collate_fn=lambda batch: batch`."""
-        return self.indices[batch].long()
+    def __getitems__(self, batch: list[int]) -> list[torch.Tensor]:
+        """The rows of a batch, by one indexing: what a DataLoader asks for. Its own collate puts them together."""
+        return list(self.indices[batch].long())
