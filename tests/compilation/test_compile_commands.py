@@ -41,7 +41,7 @@ def test_what_a_model_prints_is_not_in_the_json(capsys):
     ("arguments", "message"),
     [
         (["my_compiled:words"], "--input"),
-        (["my_compiled", "--input", "4"], "is not MODULE:FACTORY"),
+        (["my_compiled", "--input", "4"], "is not MODULE:NAME"),
         (["my_compiled:none", "--input", "4"], "has no none"),
         (["my_compiled:Reads", "--input", "4by4"], "is no shape"),
         (["my_compiled:Reads", "--input", "4", "--more", "4,by"], "is no shape"),

@@ -214,8 +214,8 @@ def test_a_model_needs_the_shape_of_one_sample(models, capsys):
 
 def test_bad_input(models, capsys):
     for arguments, message in (
-        (["my_steps"], "is not MODULE:FACTORY"),
-        (["my_steps:"], "is not MODULE:FACTORY"),
+        (["my_steps"], "is not MODULE:NAME"),
+        (["my_steps:"], "is not MODULE:NAME"),
         (["no_such_module:net"], "Can't import no_such_module"),
         (["my_broken_steps:net"], "Can't import my_broken_steps: ZeroDivisionError"),
         (["my_steps:missing"], "Module my_steps has no missing"),

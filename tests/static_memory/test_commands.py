@@ -132,8 +132,8 @@ def test_inputs_of_another_dtype_and_models_that_look_at_data(models, capsys):
 
 def test_models_that_cannot_be_planned(models, capsys):
     for model, shape, message in (
-        ("my_models", "1", "is not MODULE:FACTORY"),
-        ("my_models:", "1", "is not MODULE:FACTORY"),
+        ("my_models", "1", "is not MODULE:NAME"),
+        ("my_models:", "1", "is not MODULE:NAME"),
         ("no_such_module:net", "1", "Can't import no_such_module: ModuleNotFoundError"),
         ("my_broken_module:net", "1", "Can't import my_broken_module: ZeroDivisionError"),
         ("my_models:large", "1", "Module my_models has no large"),
