@@ -4,7 +4,8 @@
     python -m tools.bench_serving --quick    # shows that it works; its figures say little
 
 Every service computes with one thread, and shares the machine's cores with the sender. What is compared is measured
-in rounds, in an order drawn at random within each, so that a busy moment falls on all.
+in rounds, in an order drawn at random within each, so that a busy moment falls on all. Our batcher and LitServe are
+started anew for each of their rounds, and never run together: LitServe's processes poll, and take a core while idle.
 """
 
 from __future__ import annotations
@@ -16,9 +17,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar
 
 import httpx
 
@@ -35,6 +37,7 @@ MAX_BATCH, MAX_QUEUE = 16, 16  # 32 places: at some 6 ms an image, who is let in
 CLIENTS = 16  # of the closed loop that finds what a stage can do at most
 WINDOWS_S = (0.0, 0.005)  # LitServe's batch_timeout: 0 takes what is there, as our batcher does, but polls for it
 START_S = 120
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -44,7 +47,7 @@ class Size:
     rounds: int  # at least 6, or no interval reaches 95 %
 
 
-FULL = Size((10, 20, 40, 80, 120, 160), 6.0, 8)
+FULL = Size((20, 40, 80, 110, 160), 4.0, 8)
 QUICK = Size((10, 80), 1.0, 1)
 
 
@@ -57,8 +60,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     size = QUICK if args.quick else FULL
     size = Size(size.rates, args.seconds or size.seconds, args.rounds or size.rounds)
     print(doctor().cpu, f"torch {version('torch')}", sep=", ")
-    with ExitStack() as stack:
-        urls = {policy: stack.enter_context(_ours(policy)) for policy in STAGES}
+    with _ours(*STAGES) as url:
+        urls = {policy: f"{url}/{policy}/classify" for policy in STAGES}
         stages(urls, size)
         capacity = partial(serving.closed_loop, clients=CLIENTS, seconds=size.seconds / 2)
         print(f"\nRight answers a second at most ({CLIENTS} clients in a closed loop), {size.rounds} rounds:")
@@ -68,11 +71,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     if version("litserve") is None:
         print("\nLitServe is not installed: its part is left out.")
         return 0
-    with ExitStack() as stack:
-        urls = {"our batcher": stack.enter_context(_ours("batch"))}
-        for window in WINDOWS_S:
-            urls[f"LitServe, window {1000 * window:.0f} ms"] = stack.enter_context(_litserve(window))
-        beside(urls, size)
+    services = {"our batcher": partial(_ours, "batch")}
+    services |= {f"LitServe, window {1000 * window:.0f} ms": partial(_litserve, window) for window in WINDOWS_S}
+    beside(services, size)
     return 0
 
 
@@ -84,27 +85,30 @@ def stages(urls: Mapping[str, str], size: Size) -> None:
             print(f"{policy:12} {_row(serving.load_test(url, rate, size.seconds, timeout_s=3))}", flush=True)
 
 
-def beside(urls: Mapping[str, str], size: Size) -> None:
-    """Prints our batcher and LitServe's at the same loads, rounds interleaved."""
-    ours = next(iter(urls))
-    for rate in size.rates[1:]:
+def beside(services: Mapping[str, Callable[[], AbstractContextManager[str]]], size: Size) -> None:
+    """Prints our batcher, the first of `services`, and LitServe's at the same loads."""
+    ours, *others = services
+    rates = size.rates[1:]
+
+    def all_loads(service: Callable[[], AbstractContextManager[str]]) -> dict[int, LoadResult]:
+        with service() as url:
+            return {rate: serving.load_test(url, rate, size.seconds, timeout_s=3) for rate in rates}
+
+    found = rounds({name: partial(all_loads, service) for name, service in services.items()}, size.rounds)
+    for rate in rates:
         print(f"\n{rate} requests/s, {size.rounds} rounds of {size.seconds:g} s:")
-        runs = {
-            name: partial(serving.load_test, url, rate, size.seconds, timeout_s=3) for name, url in urls.items()
-        }
-        found = rounds(runs, size.rounds)
-        for name, results in found.items():
-            outcomes = tuple(outcome for result in results for outcome in result.outcomes)
-            pooled = LoadResult(rate, outcomes)
+        at = {name: [loads[rate] for loads in turns] for name, turns in found.items()}
+        for name, results in at.items():
+            pooled = LoadResult(rate, tuple(outcome for result in results for outcome in result.outcomes))
             good = median_interval([result.goodput(DEADLINE_MS) for result in results])
             print(f"{name:22} right in {DEADLINE_MS:.0f} ms: {good.median:.1f}/s; p50 {pooled.p50}, p99 {pooled.p99}")
-        for name in list(found)[1:]:
-            print(f"{ours} over {name}, right in time: {ratio(found[ours], found[name], DEADLINE_MS)}", flush=True)
+        for name in others:
+            print(f"{ours} over {name}, right in time: {ratio(at[ours], at[name], DEADLINE_MS)}", flush=True)
 
 
-def rounds(runs: Mapping[str, Callable[[], LoadResult]], count: int) -> dict[str, list[LoadResult]]:
+def rounds(runs: Mapping[str, Callable[[], T]], count: int) -> dict[str, list[T]]:
     """Runs each once a round, in an order drawn at random."""
-    found: dict[str, list[LoadResult]] = {name: [] for name in runs}
+    found: dict[str, list[T]] = {name: [] for name in runs}
     for _ in range(count):
         for name in random.sample(list(runs), len(runs)):
             found[name].append(runs[name]())
@@ -127,8 +131,8 @@ def _row(result: LoadResult) -> str:
 
 
 @contextmanager
-def _ours(policy: str) -> Iterator[str]:
-    with serving.serve(policy, max_batch=MAX_BATCH, max_queue=MAX_QUEUE) as server:
+def _ours(*policies: str) -> Iterator[str]:
+    with serving.serve(*policies, max_batch=MAX_BATCH, max_queue=MAX_QUEUE) as server:
         yield server.url
 
 

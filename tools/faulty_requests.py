@@ -60,7 +60,7 @@ def serve(model: Colours, **settings: object) -> None:
     """Until standard input ends, as the service of the labs does it. Its last line tells the sizes of the batches."""
     ended = threading.Event()
     threading.Thread(target=lambda: (sys.stdin.read(), ended.set()), daemon=True).start()
-    run("batch", until=ended, make_model=lambda: model, **settings)
+    run(("batch",), until=ended, make_model=lambda: model, **settings)
     print(json.dumps({"event": "model", "batches": model.batches}), file=sys.stderr)
 
 

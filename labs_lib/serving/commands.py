@@ -36,7 +36,7 @@ def _serve(args: argparse.Namespace) -> int:
         print(json.dumps({"url": url, "policy": args.policy}) if args.json else url, flush=True)
 
     settings = {"max_batch": args.max_batch, "max_queue": args.max_queue}
-    return FINE if run(args.policy, args.host, args.port, listening=listening, **settings) else GATE_FAILED
+    return FINE if run((args.policy,), args.host, args.port, listening=listening, **settings) else GATE_FAILED
 
 
 def _load_test(args: argparse.Namespace) -> int:

@@ -44,7 +44,7 @@ def load_picture(
     measured: load tests of each stage. modelled: (requests/s, simulation) of each, in the same colours where the
         names are the same.
     """
-    if not measured:
+    if not any(measured.values()):
         raise LabError("There is nothing to draw.", "", "Give the load tests of at least one stage.")
     modelled = modelled or {}
     looks = _looks([*measured, *(name for name in modelled if name not in measured)])

@@ -80,17 +80,22 @@ class Server:
         self.stop()
 
 
-def serve(policy: str = "batch", port: int = 0, start_s: float = 120, **batcher: object) -> Server:
+def serve(*policies: str, port: int = 0, start_s: float = 120, **batcher: object) -> Server:
     """Starts the service on the loopback interface and returns once it listens; port 0 takes a free one.
 
+    policies: by default "batch". Of several, each answers below its own path, such as /once/classify.
     batcher: max_batch, max_wait_s, max_queue, timeout_s. The model computes with one thread, since the service
     shares its cores with whoever asks it.
 
     Raises LabError where it does not start.
     """
-    check_policy(policy)
-    program = "from labs_lib.serving.server import main; raise SystemExit(main())"  # -m warns: the package imports it
-    command = [sys.executable, "-c", program, json.dumps(dict(policy=policy, port=port, **batcher))]
+    policies = policies or ("batch",)
+    for policy in policies:
+        check_policy(policy)
+    # Not -m, which warns, since the package imports this module. And what has been drained needs no more tidying:
+    # the interpreter would take a second to dismantle PyTorch.
+    program = "import os; from labs_lib.serving.server import main; os._exit(main())"
+    command = [sys.executable, "-c", program, json.dumps(dict(policies=policies, port=port, **batcher))]
     path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
     process = subprocess.Popen(
         command,
@@ -107,7 +112,7 @@ def serve(policy: str = "batch", port: int = 0, start_s: float = 120, **batcher:
 
 
 def run(
-    policy: str,
+    policies: Sequence[str],
     host: str = LOOPBACK,
     port: int = 0,
     until: threading.Event | None = None,
@@ -119,22 +124,37 @@ def run(
     `listening` is called with the address once requests are taken. Raises LabError for wrong settings or a port that
     can't be opened.
     """
-    import torch
-    import uvicorn
+    with _bound(host, port) as listener:  # before the slow imports: a port that is taken is said at once
+        import torch
+        import uvicorn
 
-    from labs_lib.serving.app import build_app, log
+        from labs_lib.serving.app import build_app, log, side_by_side
 
-    torch.set_num_threads(1)
+        torch.set_num_threads(1)
 
-    class Service(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets)
-            if self.started:
-                url = f"http://{host}:{sockets[0].getsockname()[1]}"
-                log("listening", url=url, policy=policy)
-                listening(url)
+        class Service(uvicorn.Server):
+            async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+                await super().startup(sockets)
+                if self.started:
+                    url = f"http://{host}:{sockets[0].getsockname()[1]}"
+                    log("listening", url=url, policies=policies)
+                    listening(url)
 
-    app = build_app(policy, **batcher)
+        apps = {policy: build_app(policy, **batcher) for policy in policies}
+        app = next(iter(apps.values())) if len(apps) == 1 else side_by_side(apps)
+        logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # its warnings quote what was sent
+        server = Service(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S))
+        if until is not None:
+            threading.Thread(target=lambda: until.wait() and setattr(server, "should_exit", True), daemon=True).start()
+        # uvicorn drains at these signals, then raises them once more: by then the service has ended as it should.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, lambda *_: None)
+        server.run(sockets=[listener])
+        log("stopped")
+        return server.started
+
+
+def _bound(host: str, port: int) -> socket.socket:
     listener = socket.socket()
     if os.name == "posix":  # elsewhere it would let two services listen on one port
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -144,16 +164,7 @@ def run(
         listener.close()
         what = f"The service can't listen on {host}, port {port}."
         raise LabError(what, f"{error.strerror}.", "Take port 0 for a free one.") from None
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # its warnings quote what was sent
-    server = Service(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=DRAIN_S))
-    if until is not None:
-        threading.Thread(target=lambda: until.wait() and setattr(server, "should_exit", True), daemon=True).start()
-    # uvicorn drains at these signals, then raises them once more: by then the service has ended as it should.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: None)
-    server.run(sockets=[listener])
-    log("stopped")
-    return server.started
+    return listener
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -13,6 +13,7 @@ from collections import Counter, deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from numbers import Integral
 
 import numpy as np
 
@@ -108,10 +109,11 @@ def simulate(
     """
     if policy not in POLICIES:
         raise LabError(f"There is no policy {policy!r}.", "", f"Use one of {', '.join(POLICIES)}.")
-    if max_batch < 1 or max_queue < 1 or workers < 1 or max_wait_s < 0 or not service_s:
+    whole = all(isinstance(number, Integral) and number >= 1 for number in (max_batch, max_queue, workers))
+    if not whole or not 0 <= max_wait_s < math.inf or not service_s:
         raise LabError(
             "These settings serve nobody.",
-            "Batch, queue and workers are at least 1, the wait at least 0, and service_s has a size.",
+            "Batch, queue and workers are whole numbers from 1 on, the wait is at least 0, and service_s has a size.",
         )
     if not all(isinstance(size, int) and size > 0 and 0 < cost < math.inf for size, cost in service_s.items()):
         raise LabError("A batch of some size takes no time.", "", "Give service_s as {size: seconds}, all above 0.")

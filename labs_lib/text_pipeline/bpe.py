@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+from labs_lib.errors import LabError
+
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
@@ -41,6 +43,8 @@ class PythonBPE:
     """
 
     def __init__(self, trained: Tokenizer, remember: bool = False) -> None:
+        if not hasattr(trained, "to_str"):
+            raise LabError(f"This takes a trained tokeniser, and got {type(trained).__name__}.", "", "See train_bpe.")
         model = json.loads(trained.to_str())["model"]
         self.ids: dict[str, int] = model["vocab"]
         self.unknown = self.ids[UNKNOWN]

@@ -131,6 +131,8 @@ def line_blocks(path: str | Path) -> Iterator[tuple[list[str], list[str], int]]:
     some editors set it, is no part of the first line, and is left out.
     """
     encoding = "utf-8-sig"
+    if not isinstance(path, str | Path):
+        raise LabError(f"{path!r} is no path.", "", "Give the path of a text file.")
     try:
         with open(path, "rb") as file:
             while data := file.read(BLOCK) + file.readline():
@@ -147,7 +149,7 @@ def line_blocks(path: str | Path) -> Iterator[tuple[list[str], list[str], int]]:
         raise LabError(
             f"{path} is not UTF-8: byte {error.object[error.start]:#x} has no meaning there.",
             "",
-            "See what it is with: file FILE. Then convert it, such as: iconv -f latin1 -t utf-8.",
+            f"See what it is with: file {path}. Then convert it: iconv -f utf-16 -t utf-8, or -f latin1.",
         ) from error
     except OSError as error:
         raise LabError(f"Can't read {path}: {error.strerror}.", "", "Check the path.") from error

@@ -45,9 +45,12 @@ def augment(
     >>> augment(corpus[1:], seed=4, first=1).strings()
     ['ly the overw doz jlmp']
 
-    Raises LabError for what is no Corpus, a seed that is none, a negative `first`, or an engine that does not exist.
+    Raises LabError for what is no Corpus, rates or seed that are none, a negative `first`, or an engine or device that
+    does not exist.
     """
-    rates = rates or Rates()
+    rates = Rates() if rates is None else rates
+    if not isinstance(rates, Rates):
+        raise LabError(f"rates is {rates!r}.", "", "Write Rates(remove=0.05, shuffle=0.1), for example.")
     _demand_corpus(corpus)
     key_of(seed)
     first = whole_number("first", first, 0, 2**63 - len(corpus))
@@ -76,9 +79,12 @@ def encode(
     >>> encode(Corpus.from_strings(["ab", "bé?"]), "ab", 4).tolist()
     [[2, 3, 0, 0], [3, 1, 1, 0]]
 
-    Raises LabError for what is no Corpus, a character that stands in the vocabulary twice, or a length below 1.
+    Raises LabError for what is no Corpus, a vocabulary that is no string or has a character twice, a length below 1,
+    or an engine or device that does not exist.
     """
     _demand_corpus(corpus)
+    if not isinstance(vocabulary, str):
+        raise LabError(f"The vocabulary is {vocabulary!r}.", "", "Give a string of all its characters.")
     if len(set(vocabulary)) < len(vocabulary):
         raise LabError("The vocabulary has a character twice.", "It would have two indices.", "Leave one out.")
     length = whole_number("length", length, 1, 2**31)
@@ -110,9 +116,14 @@ def pipeline(
 
 
 def dataset(indices: np.ndarray) -> torch.utils.data.Dataset:
-    """A torch Dataset of int64 rows over the one array; `__getitems__` fetches a batch by one indexing."""
+    """A torch Dataset of int64 rows over the one array; `__getitems__` fetches a batch by one indexing.
+
+    Raises LabError for anything but an array of whole numbers, (strings, length).
+    """
     from labs_lib.text_pipeline.torch_dataset import TextDataset
 
+    if not isinstance(indices, np.ndarray) or indices.ndim != 2 or indices.dtype.kind not in "iu":
+        raise LabError("A dataset is made of an array of indices, (strings, length).", "", "Make one: encode(corpus).")
     return TextDataset(indices)
 
 

@@ -74,8 +74,8 @@ class Workers:
     def __init__(self, count: int = 2, method: str = "spawn") -> None:
         if method not in METHODS:
             raise LabError(f"Processes can't be started by {method!r} here.", "", f"Use one of {', '.join(METHODS)}.")
-        if count < 1:
-            raise LabError(f"{count} workers do nothing.", "", "Give 1 or more.")
+        if not isinstance(count, int) or count < 1:
+            raise LabError(f"{count!r} workers can't be started.", "", "Give a whole number, 1 or more.")
         self.count, self.method = count, method
         start = time.perf_counter()
         resource_tracker.ensure_running()  # else a forked worker starts one of its own, which warns at its end

@@ -9,6 +9,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from labs_lib.errors import LabError
 from labs_lib.text_pipeline.corpus import Corpus
 from labs_lib.text_pipeline.numpy_engine import SPACE, table_of
 from labs_lib.text_pipeline.philox import CHARACTERS, MASK, MULTIPLIERS, ROUNDS, SHUFFLE, WEYL, WORDS, key_of
@@ -38,9 +39,15 @@ def encode(corpus: Corpus, vocabulary: str, length: int, device: str = "cpu") ->
 
 
 def on_device(corpus: Corpus, device: str) -> tuple[torch.Tensor, torch.Tensor]:
-    """uint8 or int32 code points, and int64 offsets."""
+    """uint8 or int32 code points, and int64 offsets. Raises LabError where there is no such device."""
     codes = corpus.codes if corpus.codes.dtype == np.uint8 else corpus.codes.astype(np.int32)
-    return torch.tensor(codes, device=device), torch.tensor(corpus.offsets, device=device)
+    try:
+        return torch.tensor(codes, device=device), torch.tensor(corpus.offsets, device=device)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, AssertionError, TypeError) as error:  # AssertionError: torch was built without CUDA
+        why = str(error).splitlines()[0].rstrip(".")
+        raise LabError(f"torch can't use the device {device!r} here.", f"{why}.", 'Take device="cpu".') from error
 
 
 def _philox_blocks(blocks: torch.Tensor, sentences: torch.Tensor, seed: int, stream: int) -> torch.Tensor:

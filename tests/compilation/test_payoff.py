@@ -79,10 +79,12 @@ def test_the_panel_says_when_it_pays():
 
 @pytest.mark.timing
 def test_measured_costs_are_sensible():
-    """Under the small preset one mode is measured; each number is positive or, where noise hid it, zero."""
+    """Under the small preset one mode is measured; a number that is a difference is zero where noise hid it.
+
+    They are times, so they are not compared with one another: on a busy machine either can be the larger.
+    """
     costs = measure_costs()
     assert costs.origin == "measured here"
     assert tuple(costs.modes) == ("default",)
-    assert costs.operators > costs.kernels >= 0
-    assert costs.eager_element_large > costs.fused_element
-    assert min(costs.flop, costs.first) > 0
+    assert min(costs.operators, costs.flop, costs.first) > 0
+    assert min(costs.kernels, costs.call, costs.eager_element, costs.eager_element_large, costs.fused_element) >= 0

@@ -38,6 +38,17 @@ def test_it_answers_and_stops():
     assert [entry["event"] for entry in running.logs] == ["listening", "request", "stopped"]
 
 
+def test_several_policies_answer_side_by_side():
+    form = {"image": ("a.jpg", serving.photos(1)[0], "image/jpeg")}
+    with serving.serve("once", "batch") as running:
+        for policy in ("once", "batch"):
+            assert httpx.get(f"{running.url}/{policy}/health").json()["policy"] == policy
+            assert httpx.post(f"{running.url}/{policy}/classify", files=form, timeout=60).status_code == 200
+        assert httpx.post(f"{running.url}/classify", files=form).status_code == 404
+    assert running.process.returncode == 0
+    assert running.logs[-1]["event"] == "stopped"
+
+
 def test_what_keeps_it_from_starting_is_said():
     with pytest.raises(LabError, match="did not start") as error:
         serving.serve("batch", max_batch=0)
@@ -46,7 +57,7 @@ def test_what_keeps_it_from_starting_is_said():
         other.bind(("127.0.0.1", 0))
         other.listen()
         with pytest.raises(LabError, match="can't listen on"):
-            server.run("once", port=other.getsockname()[1])
+            server.run(("once",), port=other.getsockname()[1])
 
 
 @pytest.mark.skipif(os.name == "nt", reason="SIGKILL is POSIX's")

@@ -48,8 +48,9 @@ def test_the_load_picture_names_each_knee_with_few_or_no_right_answers_too():
         picture = serving.load_picture(measured, curves)
         assert picture.png.startswith(PNG)
         assert "once up to 10/s, batch up to 40/s, my own up to 0/s" in picture.says
-    with pytest.raises(LabError, match="nothing to draw"):
-        serving.load_picture({})
+    for nothing in ({}, {"once": []}):
+        with pytest.raises(LabError, match="nothing to draw"):
+            serving.load_picture(nothing)
 
 
 def test_the_queue_picture_adds_up_the_waiting():

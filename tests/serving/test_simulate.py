@@ -102,8 +102,9 @@ def test_percentiles_are_nearest_ranks():
 def test_mistakes_are_one_sentence():
     with pytest.raises(LabError, match="no policy 'fast'"):
         simulate([0], FLAT, "fast")
-    with pytest.raises(LabError, match="serve nobody"):
-        simulate([0], FLAT, max_batch=0)
+    for setting in ({"max_batch": 0}, {"max_batch": 1.5}, {"workers": "2"}, {"max_wait_s": math.inf}):
+        with pytest.raises(LabError, match="serve nobody"):
+            simulate([0], FLAT, **setting)
     with pytest.raises(LabError, match="nothing arrives"):
         poisson_arrivals(0.1, 1)
 

@@ -240,6 +240,17 @@ def test_no_module_that_is_imported_later_hides_a_function():
         (lambda corpus: text.encode(corpus, length=2.5), "length=2.5"),
         (lambda corpus: text.encode(corpus, "aa"), "twice"),
         (lambda corpus: text.encode(corpus, length=0), "length=0 is no whole number"),
+        (lambda corpus: text.encode(corpus, None), "The vocabulary is None"),
+        (lambda corpus: text.encode(corpus, ["a"]), "The vocabulary is"),
+        (lambda corpus: text.augment(corpus, 0, {"remove": 0.1}), "rates is {'remove': 0.1}"),
+        (lambda corpus: text.augment(corpus, 0, 0.0), "rates is 0.0"),
+        (lambda corpus: text.augment(corpus, 0, engine="torch", device="tpu"), "device 'tpu' here"),
+        (lambda corpus: text.Corpus.from_file(None), "None is no path"),
+        (lambda corpus: text.dataset([[1, 2]]), "made of an array of indices"),
+        (lambda corpus: text.dataset(np.zeros(3, np.uint8)), "made of an array of indices"),
+        (lambda corpus: text.dataset(np.zeros((3, 2))), "made of an array of indices"),
+        (lambda corpus: text.PythonBPE(None), "takes a trained tokeniser, and got NoneType"),
+        (lambda corpus: text.Workers("2"), "'2' workers can't be started"),
     ],
 )
 def test_what_cannot_be_done_is_said(call, message):
