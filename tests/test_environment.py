@@ -88,17 +88,17 @@ def test_torch_and_torchvision_are_a_matching_pair():
 
 
 def make_targets():
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "TEACHING.md", ".ci/run"])
 def test_make_commands_named_in_documents_exist(document):
-    named = set(re.findall(r"(?:`|^\s*)make ([a-z]+)", (ROOT / document).read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^\s*)make ([a-z-]+)", (ROOT / document).read_text(), flags=re.MULTILINE))
     assert named, f"{document} names no make command"
     assert named <= make_targets()
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "Makefile"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "TEACHING.md", "Makefile"])
 def test_tools_named_in_documents_exist(document):
     named = re.findall(r"-m tools\.([a-z_]+)", (ROOT / document).read_text())
     assert [name for name in named if not (ROOT / "tools" / f"{name}.py").exists()] == []
