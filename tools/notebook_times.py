@@ -1,4 +1,4 @@
-"""Execute each notebook and write its seconds into the README's table of labs: python -m tools.notebook_times
+"""Execute the labs' notebooks and write their seconds into the README's table of labs: python -m tools.notebook_times
 
 From top to bottom in a fresh kernel with one thread and the preset that learners use, one notebook after the
 other. Run it where nothing else computes. Below the table it says when and on which machine that was. No notebook
@@ -24,10 +24,10 @@ COLUMN = "seconds*"
 LINK = re.compile(r"\(notebooks/(\w+\.ipynb)\)")
 
 
-def seconds() -> dict[str, float]:
+def seconds(names: list[str]) -> dict[str, float]:
     """How long each notebook takes. Raises CellFailed where one does not run."""
     found = {}
-    for path in sorted(NOTEBOOKS.glob("*.ipynb")):
+    for path in [NOTEBOOKS / name for name in names]:
         start = time.monotonic()
         with own_environment() as environment:
             for _ in execute(read(path), path.parent, environment, CELL_TIMEOUT_S):
@@ -55,13 +55,13 @@ def main() -> int:
     gpu = hardware.gpu()
     device = f"{hardware.cpu_model()}, {hardware.usable_cores()} cores, {gpu['name'] if gpu else 'no GPU'}"
     where = f"Seconds from top to bottom, recorded on {date.today():%d %B %Y}: {device}, one thread."
+    readme = README.read_text(encoding="utf-8")
     try:
-        times = seconds()
+        times = seconds(LINK.findall(TABLE.search(readme)[0]))
     except CellFailed as error:
         print(f"notebook_times: {error}", file=sys.stderr)
         return 1
-    text = with_times(README.read_text(encoding="utf-8"), times, where)
-    README.write_text(text, encoding="utf-8", newline="\n")
+    README.write_text(with_times(readme, times, where), encoding="utf-8", newline="\n")
     return 0
 
 
