@@ -24,6 +24,7 @@ LOWEST = OtherEnvironment(
             *("uv", "pip", "install", "--quiet", "--python", str(FOLDER)),
             *("--resolution", "lowest-direct", "--all-extras", "-r", str(PROJECT)),
         ),
+        ("uv", "pip", "install", "--quiet", "--python", str(FOLDER), "--no-deps", "--editable", str(ROOT)),
     ),
     sources=(PROJECT,),
 )
