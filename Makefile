@@ -3,10 +3,10 @@
 PYTHON := $(shell command -v python3 || command -v python3.13 || command -v python3.12 || command -v python3.11)
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: help lab test notebooks clean setup
+.PHONY: help lab test test-colab test-lowest notebooks clean setup
 
 help:  ## this list
-	@sed -n 's/^\([a-z]*\):.*##/make \1 -/p' Makefile
+	@sed -n 's/^\([a-z-]*\):.*##/make \1 -/p' Makefile
 
 lab: setup  ## open the course in JupyterLab
 	@$(VENV_PYTHON) -m tools.start_lab
@@ -14,11 +14,17 @@ lab: setup  ## open the course in JupyterLab
 test: setup  ## lint, notebooks, unit and property tests, timing, browser
 	@$(VENV_PYTHON) -m tools.run_tests
 
+test-colab: setup  ## the notebooks with Colab's Python and packages, fetched as on Colab (Python 3.12, 6 GB)
+	@$(VENV_PYTHON) -m tools.test_colab
+
+test-lowest: setup  ## notebooks and tests with the lowest versions in pyproject.toml (Python 3.11, 6 GB)
+	@$(VENV_PYTHON) -m tools.test_lowest
+
 notebooks: setup  ## execute all notebooks and store their outputs
 	@$(VENV_PYTHON) -m tools.notebooks
 
-clean:  ## remove the environment and all caches
-	rm -rf .venv .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
+clean:  ## remove the environments and all caches
+	rm -rf .venv .venv-* .hypothesis .pytest_cache .ruff_cache build dist *.egg-info
 	find . -name __pycache__ -prune -exec rm -rf {} +
 
 setup:

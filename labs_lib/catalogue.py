@@ -130,3 +130,53 @@ def find(name: str) -> Lab:
             return lab
     known = ", ".join(f"{lab.number} ({lab.subject})" for lab in LABS)
     raise LabError(f"There is no lab {name!r}.", f"The labs are {known}.", "Give one of these numbers or names.")
+
+
+@dataclass(frozen=True)
+class Syllabus:
+    """The labs of a class, session by session, each session of so many minutes.
+
+    What a session's labs leave of its minutes is for questions and breaks. Notebook 00 opens the first session.
+    """
+
+    name: str
+    for_whom: str
+    session_minutes: int
+    sessions: tuple[tuple[str, ...], ...]  # numbers of labs
+
+    def labs(self, session: tuple[str, ...]) -> list[Lab]:
+        return [find(number) for number in session]
+
+    def minutes(self, session: tuple[str, ...]) -> int:
+        """The minutes that the session's labs take, by the catalogue.
+
+        >>> syllabus = SYLLABI["two-hours"]
+        >>> syllabus.minutes(syllabus.sessions[0]) <= syllabus.session_minutes
+        True
+        """
+        return sum(lab.minutes for lab in self.labs(session))
+
+
+SYLLABI = {
+    syllabus.name: syllabus
+    for syllabus in (
+        Syllabus(
+            name="two-hours",
+            for_whom="any class: no GPU and no compiler, and two questions that everyone who trains has",
+            session_minutes=2 * 60,
+            sessions=(("03", "04"),),
+        ),
+        Syllabus(
+            name="one-day",
+            for_whom="engineers who train and evaluate models",
+            session_minutes=7 * 60,
+            sessions=(("01", "02", "03", "04", "05", "08"),),
+        ),
+        Syllabus(
+            name="one-week",
+            for_whom="a course: all labs, in five sessions",
+            session_minutes=3 * 60,
+            sessions=(("01", "02"), ("03", "04"), ("05",), ("06", "08"), ("07",)),
+        ),
+    )
+}

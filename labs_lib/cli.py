@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from labs_lib.catalogue import LABS, find
+from labs_lib.catalogue import LABS, SYLLABI, Lab, find
 from labs_lib.errors import LabError
 
 FINE, GATE_FAILED, BAD_INPUT, INTERRUPTED, BROKEN_PIPE = 0, 1, 2, 130, 141
@@ -54,6 +54,7 @@ def build_parser() -> Parser:
     doctor = commands.add_parser("doctor", help="what this machine is, and how far each lab runs on it")
     doctor.set_defaults(run=_doctor)
     listing = commands.add_parser("list", help="the labs, their minutes, and your progress")
+    listing.add_argument("--syllabus", choices=SYLLABI, help="only the labs of a class of that length, by session")
     listing.set_defaults(run=_list)
     run = commands.add_parser("run", help="execute a lab's notebook and print its summary")
     run.add_argument("lab", help="number or name, such as 01 or static_memory")
@@ -106,31 +107,48 @@ def _list(args: argparse.Namespace) -> int:
     from labs_lib.journal import journal
 
     history = journal()
-    rows = []
-    for lab in LABS:
-        module = lab.module("exercises")
-        exercises = list(module.EXERCISES) if module else []
-        solved = [exercise for exercise in exercises if exercise in history.solved]
-        rows.append(
-            {
-                "number": lab.number,
-                "subject": lab.subject,
-                "title": lab.title,
-                "question": lab.question,
-                "minutes": lab.minutes,
-                "exercises": exercises,
-                "solved": solved,
-            }
+    if not args.syllabus:
+        rows = [_row(lab, history.solved) for lab in LABS]
+        print_result(
+            args, {"labs": rows, "journal": history.as_dict()}, "\n".join([*map(_line, rows), "", str(history)])
         )
-    data = {"labs": rows, "journal": history.as_dict()}
-    width = max(len(row["title"]) for row in rows)
-    lines = [
-        f"{row['number']}  {row['title']:{width}}  {row['minutes']:3} min"
-        f"  {len(row['solved'])} of {len(row['exercises'])} exercises solved"
-        for row in rows
-    ]
-    print_result(args, data, "\n".join([*lines, "", str(history)]))
+        return FINE
+    syllabus = SYLLABI[args.syllabus]
+    sessions, lines = [], [f"{syllabus.name}: for {syllabus.for_whom}"]
+    for number, session in enumerate(syllabus.sessions, start=1):
+        rows = [_row(lab, history.solved) for lab in syllabus.labs(session)]
+        minutes = syllabus.minutes(session)
+        sessions.append({"minutes": minutes, "labs": rows})
+        lines += ["", f"session {number}: {minutes} of {syllabus.session_minutes} min", *map(_line, rows)]
+    data = {
+        "syllabus": syllabus.name,
+        "for_whom": syllabus.for_whom,
+        "session_minutes": syllabus.session_minutes,
+        "sessions": sessions,
+    }
+    print_result(args, data, "\n".join(lines))
     return FINE
+
+
+def _row(lab: Lab, solved: list[str]) -> dict[str, object]:
+    """What `list` says of a lab."""
+    module = lab.module("exercises")
+    exercises = list(module.EXERCISES) if module else []
+    return {
+        "number": lab.number,
+        "subject": lab.subject,
+        "title": lab.title,
+        "question": lab.question,
+        "minutes": lab.minutes,
+        "exercises": exercises,
+        "solved": [exercise for exercise in exercises if exercise in solved],
+    }
+
+
+def _line(row: dict) -> str:
+    width = max(len(lab.title) for lab in LABS)
+    solved = f"{len(row['solved'])} of {len(row['exercises'])} exercises solved"
+    return f"{row['number']}  {row['title']:{width}}  {row['minutes']:3} min  {solved}"
 
 
 def _class_report(args: argparse.Namespace) -> int:

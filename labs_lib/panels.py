@@ -98,10 +98,10 @@ class Panel:
 
     def _repr_mimebundle_(self, include: object = None, exclude: object = None) -> dict[str, object]:
         """The live widget, and for readers without a kernel the picture and its sentence."""
-        bundle = self.widget()._repr_mimebundle_()
-        data = bundle[0] if isinstance(bundle, tuple) else bundle  # ipywidgets 7 gives metadata too
+        # Not asked of the widget: ipywidgets 7 has no such method.
+        model = {"version_major": 2, "version_minor": 0, "model_id": self.widget().model_id}
         return {
-            **data,
+            "application/vnd.jupyter.widget-view+json": model,
             "text/plain": self.picture.says,
             "image/png": base64.b64encode(self.picture.png).decode(),
         }

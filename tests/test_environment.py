@@ -10,6 +10,8 @@ from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from tools.repository import INSTALLED
+
 ROOT = Path(__file__).resolve().parent.parent
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONDA = yaml.safe_load((ROOT / "environment.yml").read_text())
@@ -50,11 +52,23 @@ def test_only_lower_bounds():
         assert [each.operator for each in specifier] == [">="], name
 
 
+def colab_packages():
+    lines = (ROOT / "colab-packages.txt").read_text().splitlines()
+    return dict(line.split("==") for line in lines if not line.startswith("#"))
+
+
 def test_bounds_admit_what_colab_ships():
     """Colab's own torch, NumPy and ipywidgets must never be replaced."""
-    colab = {"ipywidgets": "7.7.1", "matplotlib": "3.10.0", "numpy": "2.0.2", "torch": "2.8.0"}
-    for name, version in colab.items():
-        assert version in project_requirements()[name], name
+    colab = colab_packages()
+    for requirement in map(Requirement, PROJECT["dependencies"]):
+        if requirement.name not in INSTALLED:
+            assert colab[requirement.name] in requirement.specifier, requirement.name
+
+
+def test_on_colab_only_what_it_lacks_is_installed():
+    """None of Colab's own packages is replaced, and what its notebooks install is what the package asks for."""
+    assert not set(INSTALLED) & set(colab_packages())
+    assert set(INSTALLED) <= {Requirement(line).name for line in PROJECT["dependencies"]}
 
 
 def test_constraints_are_exact_versions_only():
@@ -74,17 +88,17 @@ def test_torch_and_torchvision_are_a_matching_pair():
 
 
 def make_targets():
-    return set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
+    return set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), flags=re.MULTILINE))
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", ".ci/run"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "TEACHING.md", ".ci/run"])
 def test_make_commands_named_in_documents_exist(document):
-    named = set(re.findall(r"(?:`|^\s*)make ([a-z]+)", (ROOT / document).read_text(), flags=re.MULTILINE))
+    named = set(re.findall(r"(?:`|^\s*)make ([a-z-]+)", (ROOT / document).read_text(), flags=re.MULTILINE))
     assert named, f"{document} names no make command"
     assert named <= make_targets()
 
 
-@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "Makefile"])
+@pytest.mark.parametrize("document", ["README.md", "CONTRIBUTING.md", "TEACHING.md", "Makefile"])
 def test_tools_named_in_documents_exist(document):
     named = re.findall(r"-m tools\.([a-z_]+)", (ROOT / document).read_text())
     assert [name for name in named if not (ROOT / "tools" / f"{name}.py").exists()] == []

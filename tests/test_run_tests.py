@@ -31,9 +31,9 @@ def run(monkeypatch, capfd):
     monkeypatch.setattr(run_tests, "find_browser", lambda: "/usr/bin/chromium")
     monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # none is needed, and nbval loads slowly
 
-    def with_steps(*steps):
+    def with_steps(*steps, names=()):
         monkeypatch.setattr(run_tests, "steps", lambda: list(steps))
-        code = run_tests.main()
+        code = run_tests.main(names)
         return code, capfd.readouterr().out
 
     return with_steps
@@ -51,6 +51,23 @@ def test_stops_at_the_first_failing_step_and_names_it(run, pytest_step):
     assert code == 1
     assert "make test: FAILED in step 'one'" in output
     assert "== two" not in output
+
+
+def test_only_the_steps_that_are_named_run(run, pytest_step):
+    code, output = run(pytest_step("one", FAILING), pytest_step("two", PASSING), names=["two"])
+    assert code == 0
+    assert "== one" not in output
+    with pytest.raises(SystemExit):
+        run(pytest_step("one", PASSING), names=["three"])
+
+
+def test_the_time_of_each_notebook_is_the_sum_of_its_cells(tmp_path):
+    report = tmp_path / "report.xml"
+    cells = [("notebooks.00_a.ipynb", "Cell 1", 0.5), ("notebooks.01_b.ipynb", "Cell 0", 2)]
+    cells += [("notebooks.00_a.ipynb", "Cell 0", 0.25), ("tests.test_c", "test_it", 9)]
+    cases = "".join(f'<testcase classname="{file}" name="{name}" time="{time}"/>' for file, name, time in cells)
+    report.write_text(f"<testsuites><testsuite>{cases}</testsuite></testsuites>")
+    assert run_tests.notebook_seconds(report) == {"00_a.ipynb": 0.75, "01_b.ipynb": 2.0}
 
 
 def test_step_that_collects_nothing_fails(run, pytest_step):

@@ -14,7 +14,10 @@ from nbformat.warnings import DuplicateCellId
 NOTEBOOKS = Path(__file__).resolve().parent.parent / "notebooks"
 
 # No Python patch version, nobody's own kernel, and never `widgets`: GitHub refuses to draw such files.
+# With accelerator and gpuType Colab opens the notebook on a machine with that GPU; nothing else reads them.
 NOTEBOOK_METADATA = {
+    "accelerator": "GPU",
+    "colab": {"gpuType": "T4"},
     "kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "python", "name": "python3"},
     "language_info": {"name": "python"},
 }

@@ -115,11 +115,13 @@ def ids(notebook: NotebookNode) -> Iterator[str]:
 
 
 def metadata(notebook: NotebookNode) -> Iterator[str]:
-    """GitHub refuses to draw a notebook that carries widget state."""
+    """GitHub refuses to draw a notebook that carries widget state; Colab gives a GPU to one that asks for it."""
     if "widgets" in notebook.metadata:
         yield "the notebook carries metadata.widgets"
     if notebook.metadata.get("kernelspec", {}).get("name") != "python3":
         yield "the kernelspec is not python3"
+    if (notebook.metadata.get("accelerator"), notebook.metadata.get("colab")) != ("GPU", {"gpuType": "T4"}):
+        yield "Colab would not open it with a GPU: metadata needs accelerator and colab.gpuType"
 
 
 def execution(notebook: NotebookNode) -> Iterator[str]:

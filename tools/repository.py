@@ -9,6 +9,7 @@ REPOSITORY = ""
 
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 BOOTSTRAP_ID = "bootstrap"
+INSTALLED = ("memory_profiler",)  # all that the labs need and Colab lacks (colab-packages.txt)
 BOOTSTRAP = """\
 # On Colab this cell fetches the course. Anywhere else it does nothing.
 import os
@@ -25,7 +26,7 @@ if "google.colab" in sys.modules:
     if not os.path.isdir(course) and subprocess.run(clone, capture_output=True).returncode:
         raise Stop(f"Could not fetch {{url}}: check the network, then run this cell again.")
     pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
-    subprocess.run([*pip, "memory_profiler", "threadpoolctl"], check=True)
+    subprocess.run([*pip, {installed}], check=True)
     sys.path.insert(0, course)
     os.chdir(f"{{course}}/notebooks")"""
 
@@ -33,10 +34,10 @@ if "google.colab" in sys.modules:
 def bootstrap(repository: str = REPOSITORY) -> str:
     """The source of the bootstrap cell, the same in every notebook.
 
-    The clone is shallow and made once. Of two pure Python packages pip installs what is missing, and none of
-    their dependencies: torch, numpy and ipywidgets stay as Colab ships them.
+    The clone is shallow and made once. pip installs what Colab lacks, which is pure Python, and none of its
+    dependencies: torch, numpy and ipywidgets stay as Colab ships them.
     """
-    return BOOTSTRAP.format(repository=repository)
+    return BOOTSTRAP.format(repository=repository, installed=", ".join(f'"{name}"' for name in INSTALLED))
 
 
 def badge(notebook: str, repository: str = REPOSITORY) -> str:

@@ -1,18 +1,21 @@
-"""Runs every check, one after the other: python -m tools.run_tests  (make test does this after the set-up).
+"""Runs every check, one after the other: python -m tools.run_tests [STEP ...]  (make test, after the set-up).
 
-It stops at the first step that fails. Nothing of the person's home is used: Jupyter, IPython and the journal
-get folders of their own, and what a killed kernel leaves among the temporary files goes with them. What
-measures time runs last, with nothing beside it.
+Without names: all steps. It stops at the first that fails. Nothing of the person's home is used: Jupyter, IPython
+and the journal get folders of their own, and what a killed kernel leaves among the temporary files goes with them.
+What measures time runs last, with nothing beside it.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
+import re
 import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -33,6 +36,7 @@ class Step:
     seconds: float = 0.0
     passed: int | None = None
     skipped: int = 0
+    notebooks: dict[str, float] = field(default_factory=dict)  # seconds of each
 
     def run(self, env: dict[str, str], folder: Path) -> int:
         """Run it with its output going straight to the terminal; the exit code."""
@@ -47,6 +51,7 @@ class Step:
         self.seconds = time.monotonic() - started
         if report.exists():
             self.passed, self.skipped = count(report)
+            self.notebooks = notebook_seconds(report)
         return code
 
 
@@ -59,6 +64,16 @@ def count(report: Path) -> tuple[int, int]:
         skipped += int(suite.get("skipped"))
         bad += int(suite.get("failures")) + int(suite.get("errors"))
     return total - bad - skipped, skipped
+
+
+def notebook_seconds(report: Path) -> dict[str, float]:
+    """Seconds of each notebook in a JUnit report of nbval, in which each cell is a test case."""
+    seconds: dict[str, float] = {}
+    for case in ElementTree.parse(report).getroot().iter("testcase"):
+        if re.fullmatch(r"Cell \d+", case.get("name")):
+            notebook = case.get("classname").removeprefix("notebooks.")
+            seconds[notebook] = seconds.get(notebook, 0.0) + float(case.get("time"))
+    return seconds
 
 
 def steps() -> list[Step]:
@@ -82,7 +97,13 @@ def environment(folder: Path) -> dict[str, str]:
     return env | {"LABS_PRESET": "ci", "LABS_JOURNAL": str(folder / "journal.jsonl"), "OMP_NUM_THREADS": "1"}
 
 
-def main() -> int:
+def main(arguments: Sequence[str] = ()) -> int:
+    names = [step.name for step in steps()]
+    parser = argparse.ArgumentParser(prog="python -m tools.run_tests", description=__doc__.splitlines()[0])
+    parser.add_argument("steps", nargs="*", metavar="STEP", help=f"default: all of {', '.join(names)}")
+    wanted = parser.parse_args(arguments).steps
+    if unknown := [name for name in wanted if name not in names]:
+        parser.error(f"no such step: {', '.join(unknown)}")
     browser = find_browser()
     if browser is None:
         print(f"*** {NO_BROWSER}", file=sys.stderr)
@@ -92,6 +113,8 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder:
         env = environment(Path(folder))
         for step in steps():
+            if wanted and step.name not in wanted:
+                continue
             code = step.run(env, Path(folder))
             done.append(step)
             if code:
@@ -99,7 +122,9 @@ def main() -> int:
     print()
     for step in done:
         tests = "" if step.passed is None else f"{step.passed:6d} passed {step.skipped:4d} skipped"
-        print(f"{step.name:20} {step.seconds:7.1f} s {tests}")
+        print(f"{step.name:32} {step.seconds:7.1f} s {tests}")
+        for notebook, seconds in step.notebooks.items():
+            print(f"  {notebook:30} {seconds:7.1f} s")
     if browser is None:
         print(f"*** {NO_BROWSER}")
     passed = sum(step.passed or 0 for step in done)
@@ -113,6 +138,6 @@ def main() -> int:
 
 if __name__ == "__main__":
     try:
-        sys.exit(main())
+        sys.exit(main(sys.argv[1:]))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -15,7 +15,7 @@ import torch
 from labs_lib import hardware
 from labs_lib.compilation.operands import largest_operand
 from labs_lib.compilation.services import SERVICES, totals
-from labs_lib.compilation.watch import Break, Recompile, watch
+from labs_lib.compilation.watch import OTHER_BACKEND, Break, Recompile, watch
 from labs_lib.equality import difference
 from labs_lib.exercises import NotYet
 from labs_lib.ledger import ledger
@@ -70,7 +70,7 @@ def demand_one_graph(followed: Followed) -> None:
     if followed.breaks:
         first = followed.breaks[0]
         raise NotYet(f"the answer is right, but the graph breaks at `{first.source}` ({first.kind}): {first.advice}.")
-    if any("BACKEND_MATCH" in each.reason for each in followed.recompiles):
+    if any(OTHER_BACKEND in each.reason for each in followed.recompiles):
         raise NotYet("the answer is right, but each call compiles: call compile once, outside of forward.")
     if followed.recompiles:
         raise NotYet(

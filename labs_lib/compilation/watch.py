@@ -52,6 +52,7 @@ KINDS = {
         "replace the selection by a mask, so that shapes do not depend on values",
     ),
 }
+OTHER_BACKEND = "BACKEND_MATCH failure"  # so begins this reason, for which PyTorch 2.8 gives an empty one
 OTHER = "unsupported code"
 OTHER_ADVICE = "move it out of the compiled function; torch.compiler.disable marks what must stay eager"
 
@@ -182,4 +183,4 @@ def _first(reason: str) -> str:
 def _one_line(reason: str) -> str:
     """The guard that failed: without the number of the cache entry before it, and the comment behind it."""
     first = reason.strip().splitlines()[0]
-    return re.sub(r"^\d+/\d+: |\s+# .*$", "", first).strip()
+    return re.sub(r"^\d+/\d+:|\s+# .*$", "", first).strip() or OTHER_BACKEND

@@ -15,6 +15,7 @@ All this is taken from PyTorch's source and documentation, and waits for recordi
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
@@ -48,10 +49,17 @@ def as_on_cuda() -> Iterator[None]:
         exits.callback(library._destroy)
         exits.callback(torch.backends.mha.set_fastpath_enabled, fast_path)
         torch.backends.mha.set_fastpath_enabled(False)
-        for name, kernel in autocast_kernels():
-            library.impl(name, kernel, "AutocastCPU")
-        for name, kernel in (("scaled_dot_product_attention", attention), ("dropout", dropout), ("rms_norm", rms_norm)):
-            library.impl(name, kernel, "AutogradCPU")
+        with warnings.catch_warnings():
+            # Older versions of PyTorch say once in a process that a kernel is overridden. It is meant.
+            warnings.filterwarnings("ignore", "Warning only once for all operators", UserWarning)
+            for name, kernel in autocast_kernels():
+                library.impl(name, kernel, "AutocastCPU")
+            for name, kernel in (
+                ("scaled_dot_product_attention", attention),
+                ("dropout", dropout),
+                ("rms_norm", rms_norm),
+            ):
+                library.impl(name, kernel, "AutogradCPU")
         yield
 
 

@@ -113,6 +113,10 @@ def other_kernel(notebook):
     notebook.metadata.kernelspec.name = "my-own-kernel"
 
 
+def no_gpu(notebook):
+    del notebook.metadata["accelerator"]
+
+
 def random_id(notebook):
     cell(notebook, "draw").id = "b1946ac9"
 
@@ -192,6 +196,7 @@ BROKEN = [
     (stored_warning, "not in normal form"),
     (collapsed_cell, "not in normal form"),
     (other_kernel, "the kernelspec is not python3"),
+    (no_gpu, "Colab would not open it with a GPU"),
     (random_id, "cell b1946ac9: the id is not a readable slug"),
     (unreadable_id, "cell Draw_2: the id is not a readable slug"),
     (altered_bootstrap, "the first code cell is not the bootstrap cell"),
