@@ -34,7 +34,7 @@ def test_execution_counts_and_metadata():
     assert [cell.execution_count for cell in normal.cells] == [1, 2]
     assert [dict(cell.metadata) for cell in normal.cells] == [{"tags": ["a"], "editable": False}, {}]
     assert normal.cells[1].source == "2"
-    assert set(normal.metadata) == {"kernelspec", "language_info"}
+    assert set(normal.metadata) == {"accelerator", "colab", "kernelspec", "language_info"}
     assert normal.metadata.language_info == {"name": "python"}
 
 

@@ -183,6 +183,8 @@ async def _image_of(request: Request, limits: Limits) -> bytes:
         raise Refused(400, f"The form can't be read: {error.detail.rstrip('.')}.") from None
     except RoutingError as error:
         raise Refused(400, f"The form can't be read: {str(error.detail).rstrip('.')}.") from None
+    except ValueError as error:  # python-multipart's own, which older versions of Starlette let through
+        raise Refused(400, f"The form can't be read: {str(error).rstrip('.')}.") from None
     image = form.get("image")
     if not isinstance(image, UploadFile):
         raise Refused(422, 'The form has no file in the field "image".')

@@ -31,6 +31,7 @@ def allocated(*sizes, capacity=1000 * MIB, expandable=False):
     return serve(requests, capacity, expandable)
 
 
+@pytest.mark.skipif(not HEADER.exists(), reason="PyTorch 2.8 has the constants in its source alone, in no header")
 def test_the_constants_are_those_of_the_installed_pytorch():
     text = HEADER.read_text()
     found = {name: int(value) for name, value in re.findall(r"constexpr size_t (k\w+) = (\d+);", text)}
