@@ -172,7 +172,8 @@ def test_anywhere_else_the_cell_does_nothing(address, monkeypatch):
 def test_the_cell_installs_all_that_colab_lacks():
     """Of the package's dependencies, Colab has these; the others are named in the cell."""
     on_colab = {"fastapi", "httpx", "ipywidgets", "matplotlib", "numba", "numpy", "pillow", "psutil"}
-    on_colab |= {"python-multipart", "scikit-learn", "tokenizers", "torch", "torchvision", "tqdm", "uvicorn"}
+    on_colab |= {"python-multipart", "scikit-learn", "tokenizers", "torch", "torchvision", "tqdm", "transformers"}
+    on_colab |= {"uvicorn"}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = {dependency.split(">=")[0] for dependency in project["dependencies"]}
     assert [name for name in sorted(needed - on_colab) if f'"{name}"' not in bootstrap()] == []
