@@ -19,7 +19,7 @@ class Planted:
 
     def __init__(self, times, noise, seed, burst=0.0):
         self.times, self.noise, self.burst, self.now = times, noise, burst, 0.0
-        self.rng = random.Random(seed)
+        self.rng, self.seed = random.Random(seed), seed
 
     def measure(self, setting):
         seconds = self.times[setting] * self.rng.lognormvariate(0, self.noise)
@@ -29,6 +29,7 @@ class Planted:
         return seconds
 
     def race(self, budget=30.0):
+        random.seed(self.seed)  # the order within each round is drawn too: the same race in every run
         names = list(self.times)
         return race(names[0], names[1:], self.measure, lambda: self.now, budget)
 
@@ -46,6 +47,7 @@ def test_never_slower_than_the_default(noise):
 
 
 def test_a_winner_is_found():
+    missed = 0
     for seed in range(50):
         times = {"default": 0.1, "a": 0.1, "b": 0.03, "c": 0.2, "d": 0.031, "e": 0.3, "f": 0.09}
         best, standings = Planted(times, 0.1, seed).race()
@@ -55,7 +57,9 @@ def test_a_winner_is_found():
         assert standings[0].setting == "default"
         assert not standings[0].indistinguishable
         found = next(one for one in standings if one.setting == best)
-        assert MARGIN < found.ratio.low < 3.4 < found.ratio.high * 1.2
+        assert found.ratio.low > 2 * MARGIN
+        missed += not found.ratio.low <= times["default"] / times[best] <= found.ratio.high
+    assert missed <= 5  # an interval of 95 %
 
 
 def test_a_tiny_budget_still_gives_an_interval():
@@ -134,12 +138,11 @@ def test_the_culprit_is_named(dataset, arguments, says):
 
 
 def test_of_equals_the_simplest_is_taken():
+    """The simplest of those that can't be told from the fastest; by chance one of three equals may seem slower."""
     times = {"default": 0.1, "simple": 0.02, "middling": 0.02, "intricate": 0.02, "slower": 0.04}
-    for seed in range(30):
-        best, standings = Planted(times, 0.05, seed).race()
-        same = [one.setting for one in standings if one.indistinguishable]
-        assert list(times).index(best) == min(map(list(times).index, [best, *same]))
-        assert best != "slower"
+    found = [Planted(times, 0.05, seed).race()[0] for seed in range(30)]
+    assert found.count("simple") >= 26
+    assert not {"default", "slower"} & set(found)
 
 
 def test_candidates_come_simplest_first():
