@@ -3,13 +3,16 @@
 PYTHON := $(shell command -v python3 || command -v python3.13 || command -v python3.12 || command -v python3.11)
 VENV_PYTHON := .venv/bin/python
 
-.PHONY: help lab test test-colab test-lowest notebooks clean setup
+.PHONY: help lab app test test-colab test-lowest notebooks clean setup
 
 help:  ## this list
 	@sed -n 's/^\([a-z-]*\):.*##/make \1 -/p' Makefile
 
 lab: setup  ## open the course in JupyterLab
 	@$(VENV_PYTHON) -m tools.start_lab
+
+app: setup  ## show the memory analyzer as a page
+	@$(VENV_PYTHON) -m tools.start_app
 
 test: setup  ## lint, notebooks, unit and property tests, timing, browser
 	@$(VENV_PYTHON) -m tools.run_tests

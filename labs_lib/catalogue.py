@@ -112,6 +112,16 @@ LABS = (
         minutes=45,
         gpu="optional",
     ),
+    Lab(
+        number="09",
+        subject="inference_bench",
+        file="09_inference_bench.ipynb",
+        title="Inference benchmark and profile",
+        question="Where does the time of a real model go, and how far is it from the machine's limit?",
+        minutes=50,
+        gpu="optional",
+        compiler=True,
+    ),
 )
 
 

@@ -48,7 +48,7 @@ def torch_blocks(take: Callable[[object, int], None], give: Callable[[object], N
     """
     import torch
 
-    with _quiet_stderr(), torch.profiler.profile(
+    with quiet_stderr(), torch.profiler.profile(
         activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True
     ) as profile:
         yield
@@ -64,7 +64,7 @@ def torch_blocks(take: Callable[[object, int], None], give: Callable[[object], N
 
 
 @contextmanager
-def _quiet_stderr() -> Iterator[None]:
+def quiet_stderr() -> Iterator[None]:
     """The profiler's C++ code writes a line to file descriptor 2 when it starts, and when it stops."""
     sys.stderr.flush()
     kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)

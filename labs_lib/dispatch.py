@@ -6,7 +6,9 @@ a storage is known by its number `_cdata`, and its death is told by a weak refer
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from math import prod
 
 import torch
 import torch._dynamo  # a mode imports it at its first operator: here, so that NumPy's arrays in it don't count
@@ -55,3 +57,35 @@ class Watch(TorchDispatchMode):
 def tensors(tree: object) -> Iterator[torch.Tensor]:
     """The tensors in nested tuples, lists and dicts."""
     return (leaf for leaf in tree_leaves(tree) if isinstance(leaf, torch.Tensor))
+
+
+class Touched:
+    """The bytes of each storage that reading or writing some tensors touches: a view is not the whole of its storage.
+
+    >>> x = torch.ones(100, 64)
+    >>> rows = Touched()
+    >>> rows.add([x[:1], x[:1].expand(5, -1)])  # expanding adds no byte, and reading twice no storage
+    >>> rows.bytes
+    512
+    """
+
+    def __init__(self) -> None:
+        self.views: dict[torch.UntypedStorage, dict[tuple, int]] = defaultdict(dict)
+
+    def add(self, some: Iterable[torch.Tensor]) -> None:
+        for tensor in some:
+            if tensor.is_nested:  # rows of different lengths: it has no shape, and is always taken whole
+                self.views[tensor.untyped_storage()][()] = tensor.numel() * tensor.element_size()
+                continue
+            view = (tensor.storage_offset(), *tensor.shape, *tensor.stride())
+            steps = [size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
+            self.views[tensor.untyped_storage()][view] = prod(steps) * tensor.element_size()
+
+    @property
+    def by_storage(self) -> dict[torch.UntypedStorage, int]:
+        """Views may overlap: at most the storage."""
+        return {storage: min(storage.nbytes(), sum(views.values())) for storage, views in self.views.items()}
+
+    @property
+    def bytes(self) -> int:
+        return sum(self.by_storage.values())

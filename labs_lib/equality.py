@@ -31,7 +31,7 @@ def difference(expected: object, actual: object) -> Difference:
     >>> difference((1, 2), (1, 2, 3)).where
     'shape (2,) against (3,)'
     """
-    worst, epsilon = 0.0, 0.0
+    worst, coarsest = 0.0, 0.0
     a, b = list(_leaves(expected)), list(_leaves(actual))
     if len(a) != len(b):
         return Difference(float("inf"), 0.0, f"{len(a)} parts against {len(b)}")
@@ -40,16 +40,25 @@ def difference(expected: object, actual: object) -> Difference:
             if one.array.shape != other.array.shape:
                 return Difference(float("inf"), 0.0, f"shape {one.array.shape} against {other.array.shape}")
             worst = max(worst, _relative(one.array, other.array))
-            epsilon = max(epsilon, one.epsilon, other.epsilon)
+            coarsest = max(coarsest, one.epsilon, other.epsilon)
         elif type(one) is not type(other) or one != other:
             kinds = " and ".join(sorted({_kind(one), _kind(other)}))
             return Difference(float("inf"), 0.0, f"not equal: {kinds}")
-    return Difference(worst, epsilon)
+    return Difference(worst, coarsest)
 
 
 def arrays(tree: object) -> list[np.ndarray]:
     """Copies of the arrays and tensors in nested tuples, lists and dicts; everything else is left out."""
     return [leaf.array.copy() for leaf in _leaves(tree) if isinstance(leaf, _Values)]
+
+
+def epsilon(tree: object) -> float:
+    """The machine epsilon of the coarsest floating-point type in arrays, tensors and numbers; 0 where there is none.
+
+    >>> epsilon((1.5, 3)) == 2**-52
+    True
+    """
+    return max((leaf.epsilon for leaf in _leaves(tree) if isinstance(leaf, _Values)), default=0.0)
 
 
 @dataclass(frozen=True)
@@ -74,18 +83,18 @@ def _values(leaf: object) -> object:
     """The leaf's numbers in the widest type of their kind, or the leaf itself where it is not numeric."""
     import numpy as np
 
-    epsilon = 0.0
+    step = 0.0  # the machine epsilon of a tensor, whose type NumPy may not have
     torch = sys.modules.get("torch")
     if torch is not None and isinstance(leaf, torch.Tensor):
         leaf = leaf.detach().cpu()
         if leaf.is_floating_point():
-            epsilon, leaf = torch.finfo(leaf.dtype).eps, leaf.double()
+            step, leaf = torch.finfo(leaf.dtype).eps, leaf.double()
         leaf = leaf.numpy()
     if not isinstance(leaf, np.ndarray | Number | list | tuple):
         return leaf
     array = np.asarray(leaf)
     if array.dtype.kind in "fc":
-        return _Values(array.astype(np.result_type(array, np.float64)), epsilon or float(np.finfo(array.dtype).eps))
+        return _Values(array.astype(np.result_type(array, np.float64)), step or float(np.finfo(array.dtype).eps))
     return _Values(array, 0.0) if array.dtype.kind in "biu" else leaf
 
 

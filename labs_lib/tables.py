@@ -1,7 +1,7 @@
-"""Tables of a notebook: (label, text) rows as HTML."""
+"""Tables: (label, text) rows as HTML for a notebook, columns of text for a terminal."""
 
 import html
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 
 def html_table(rows: Iterable[tuple[str, str]]) -> str:
@@ -15,3 +15,20 @@ def html_table(rows: Iterable[tuple[str, str]]) -> str:
         f"<tr><th {left}>{html.escape(label)}</th><td {left}>{html.escape(text)}</td></tr>" for label, text in rows
     )
     return f"<table>{''.join(cells)}</table>"
+
+
+def aligned(table: Sequence[Sequence[str]]) -> list[str]:
+    """Lines with the columns of a table below one another: the first to the left, the others to the right.
+
+    >>> print("\\n".join(aligned([("batch", "time"), ("8", "12 ms")])))
+    batch   time
+    8      12 ms
+    """
+    widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+    return [
+        "  ".join(
+            cell.rjust(width) if place else cell.ljust(width)
+            for place, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in table
+    ]

@@ -15,7 +15,7 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache
-from time import perf_counter
+from time import perf_counter, process_time
 
 from labs_lib.machine import pinned_threads, synchronize
 from labs_lib.page_faults import faults_so_far
@@ -79,6 +79,7 @@ class Timing:
     optimised_seconds: float  # that median over the ratio, so that the three numbers agree
     outputs: tuple[object, object]
     faults: tuple[float | None, float | None] = (None, None)  # page faults of one call, the mean over the rounds
+    cores: tuple[float, float] = (1.0, 1.0)  # CPU seconds of the whole process for each second of a call
 
     @property
     def verdict(self) -> str:
@@ -91,34 +92,43 @@ class Timing:
 
 
 class _Contestant:
-    """A function with the number of calls that make one sample long enough to time."""
+    """A function with the number of calls that make one sample long enough to time; 1 where it must not repeat."""
 
-    def __init__(self, function: Callable[[], object]) -> None:
+    def __init__(self, function: Callable[[], object], repeat: bool) -> None:
         self.function = function
         self.output = function()  # first call: imports, caches, compilation
-        self.faults: list[float] = []
+        self.forget()
         self.calls = 1
-        while (elapsed := self.sample() * self.calls) < SAMPLE_S:
-            self.calls = max(self.calls * 2, math.ceil(self.calls * SAMPLE_S / max(elapsed, 1e-9)))
-        self.faults.clear()
+        while repeat and (elapsed := self.sample() * self.calls) < SAMPLE_S:
+            self.calls = max(self.calls * 2, math.ceil(self.calls * SAMPLE_S / elapsed))
+        self.forget()
+
+    def forget(self) -> None:
+        self.faults: list[float] = []
+        self.cpu_seconds = self.wall_seconds = 0.0
 
     def sample(self) -> float:
         """Seconds for one call, over `calls` calls in a row."""
         function, calls = self.function, range(self.calls)
         synchronize()
-        faults = faults_so_far()
+        faults, cpu = faults_so_far(), process_time()
         start = perf_counter()
         for _ in calls:
             output = function()
         synchronize()
-        seconds = (perf_counter() - start) / self.calls
+        elapsed = max(perf_counter() - start, 1e-9)  # a coarse clock may not have moved in a single call
+        self.cpu_seconds += process_time() - cpu
+        self.wall_seconds += elapsed
         if faults is not None:
             self.faults.append((faults_so_far() - faults) / self.calls)
         self.output = output
-        return seconds
+        return elapsed / self.calls
 
     def mean_faults(self) -> float | None:
         return sum(self.faults) / len(self.faults) if self.faults else None
+
+    def cores(self) -> float:
+        return self.cpu_seconds / self.wall_seconds
 
 
 def time_pair(
@@ -128,6 +138,7 @@ def time_pair(
     budget_s: float,
     threads: int = 1,
     progress: Callable[[float], None] = lambda fraction: None,
+    between: Callable[[object, object], None] | None = None,
 ) -> Timing:
     """Times two functions against each other, for at most about `budget_s` seconds after warm-up.
 
@@ -135,10 +146,14 @@ def time_pair(
     even the first six rounds do not fit, the interval is infinite and the verdict "indistinguishable".
     The decision to stop looks at the width of the intervals only, never at where they lie. Threads are
     pinned, garbage collection is off while a round runs, and a GPU is synchronised around each sample.
-    `progress` is called with the fraction of the budget used.
+    `progress` is called with the fraction of the budget used. `between` is called after the warm-up and
+    after each round with the two outputs, outside of the timed part, and may change what the functions
+    work on; with it a sample is one call, since a second would work on the same.
     """
     with pinned_threads(threads):
-        a, b = _Contestant(naive), _Contestant(optimised)
+        a, b = (_Contestant(function, repeat=between is None) for function in (naive, optimised))
+        if between:
+            between(a.output, b.output)
         ratios: list[float] = []
         nulls: list[float] = []
         seconds: list[float] = []
@@ -156,6 +171,8 @@ def time_pair(
             ratios.append(math.log(taken["a"] / taken["b"]))
             nulls.append(math.log(taken["a"] / taken["again"]))
             seconds.append(taken["a"])
+            if between:
+                between(a.output, b.output)
             elapsed = perf_counter() - start
             progress(min(1.0, elapsed / budget_s))
             # The next round must fit into the budget too.
@@ -175,6 +192,7 @@ def time_pair(
         optimised_seconds=naive_seconds / math.exp(ratio.median),
         outputs=(a.output, b.output),
         faults=(a.mean_faults(), b.mean_faults()),
+        cores=(a.cores(), b.cores()),
     )
 
 

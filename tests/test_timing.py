@@ -61,12 +61,14 @@ class FakeClock:
     """A clock that only work moves, so that what `time_pair` computes can be known exactly."""
 
     def __init__(self, monkeypatch):
-        self.now = 0.0
+        self.now = self.cpu = 0.0
         monkeypatch.setattr(timing, "perf_counter", lambda: self.now)
+        monkeypatch.setattr(timing, "process_time", lambda: self.cpu)
 
-    def work(self, seconds, result=None):
+    def work(self, seconds, result=None, threads=1):
         def run():
             self.now += seconds
+            self.cpu += seconds * threads
             return result
 
         return run
@@ -96,6 +98,26 @@ def test_the_budget_is_kept_and_too_few_rounds_give_no_verdict(monkeypatch):
     assert clock.now < 5 + 4  # warm-up comes on top
     assert (result.low, result.high) == (0, math.inf)
     assert result.verdict == "indistinguishable"
+
+
+def test_the_cores_that_work_are_counted(monkeypatch):
+    clock = FakeClock(monkeypatch)
+    assert time_pair(clock.work(0.003), clock.work(0.002, threads=2), budget_s=1).cores == pytest.approx((1, 2))
+
+
+def test_between_is_called_after_the_warm_up_and_each_round_and_a_sample_is_then_one_call(monkeypatch):
+    clock, seen = FakeClock(monkeypatch), []
+    result = time_pair(
+        clock.work(1e-5, "a"), clock.work(1e-5, "b"), budget_s=1e-3, between=lambda *outputs: seen.append(outputs)
+    )
+    assert seen == [("a", "b")] * (1 + result.rounds)
+    assert clock.now == pytest.approx(1e-5 * (2 + 3 * result.rounds))
+
+
+def test_a_clock_too_coarse_for_one_call_is_no_error(monkeypatch):
+    clock = FakeClock(monkeypatch)
+    result = time_pair(clock.work(0.01), clock.work(0), budget_s=1, between=lambda *outputs: None)
+    assert result.ratio == pytest.approx(0.01 / 1e-9)
 
 
 def test_progress_ends_at_or_below_one(monkeypatch):

@@ -9,4 +9,5 @@ from labs_lib.batched_eval.padding import Padding, batches_of, bucketed, count_p
 from labs_lib.batched_eval.panels import padding_panel
 from labs_lib.batched_eval.pictures import batch_picture, ladder_picture
 from labs_lib.batched_eval.precision import no_bfloat16
-from labs_lib.batched_eval.roofline import Limits, Roofline, limits, roofline
+from labs_lib.batched_eval.roofline import Roofline, roofline
+from labs_lib.roofline import Limits, limits

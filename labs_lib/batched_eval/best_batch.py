@@ -12,9 +12,9 @@ import torch
 
 from labs_lib import hardware
 from labs_lib.batched_eval import requests
-from labs_lib.batched_eval.peak import counted_peak
 from labs_lib.errors import LabError
 from labs_lib.machine import pinned_threads, preset, synchronize
+from labs_lib.peak import counted_peak
 from labs_lib.timing import Interval, median_interval
 from labs_lib.units import size_text, time_text
 

@@ -10,9 +10,9 @@ from numbers import Real
 
 import torch
 
-from labs_lib.batched_eval.peak import out_of_memory
 from labs_lib.dispatch import tensors
 from labs_lib.errors import LabError
+from labs_lib.peak import out_of_memory
 
 UNITS = {"": 1, "B": 1, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?(B|KiB|MiB|GiB|)")

@@ -9,37 +9,16 @@ that no cache and no fusing can spare: each tensor that was there before is read
 from __future__ import annotations
 
 import weakref
-from collections import defaultdict
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cache
-from math import prod
-from time import perf_counter
 
 import torch
 
-from labs_lib.dispatch import Watch, tensors
+from labs_lib.dispatch import Touched, Watch, tensors
 from labs_lib.errors import LabError
-from labs_lib.machine import pinned_threads, synchronize
+from labs_lib.machine import pinned_threads
+from labs_lib.roofline import Limits, fastest, limits
 from labs_lib.units import time_text
-
-SIZE = 1024  # of the matrices: 12 MiB in all, far more work than overhead
-COPIED = 64 * 2**20  # bytes: more than the caches of one core hold
-ROUNDS = 7
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What this machine reaches with so many threads, measured: the best of some rounds."""
-
-    flops: float  # a second, float32
-    bandwidth: float  # bytes a second, read and written
-    threads: int
-
-    @property
-    def ridge(self) -> float:
-        """FLOPs for each byte above which computing, not memory, is the limit."""
-        return self.flops / self.bandwidth
 
 
 @dataclass(frozen=True)
@@ -85,17 +64,6 @@ class Roofline:
         return f"Above 100 %: {why}{', or the data was in a cache' if self.limit == 'memory' else ''}; run again."
 
 
-@cache
-def limits(threads: int = 1, device: str = "cpu") -> Limits:
-    """Measures this machine, once in a process: about half a second."""
-    a, b = torch.ones(SIZE, SIZE, device=device), torch.ones(SIZE, SIZE, device=device)
-    source, target = (torch.ones(COPIED // 4, device=device) for _ in range(2))
-    with pinned_threads(threads), torch.inference_mode():
-        product = _best(lambda: torch.mm(a, b))
-        copy = _best(lambda: target.copy_(source))
-    return Limits(2 * SIZE**3 / product, 2 * COPIED / copy, threads)
-
-
 def roofline(run: Callable[[], object], threads: int = 1, device: str = "cpu") -> Roofline:
     """Counts one call of `run()`, measures it, and places it under this machine's roof.
 
@@ -110,12 +78,12 @@ def roofline(run: Callable[[], object], threads: int = 1, device: str = "cpu") -
         run()
         with _Traffic() as traffic:
             written = list(tensors(run()))
-        traffic.move(written)
-        moved = traffic.bytes_moved
+        traffic.moved.add(written)
+        moved = traffic.moved.bytes
         if not moved:
             raise LabError("run() moves no tensor.", "A roof is over FLOPs and bytes.", "Call your model in it.")
         with pinned_threads(threads):
-            seconds = _best(run)
+            seconds = fastest(run)
     found = Roofline(traffic.flops, moved, seconds, limits(threads, device))
     if found.share > 1:  # the peak was disturbed: the machine can do what it just did
         limits.cache_clear()
@@ -123,42 +91,18 @@ def roofline(run: Callable[[], object], threads: int = 1, device: str = "cpu") -
     return found
 
 
-def _best(run: Callable[[], object]) -> float:
-    """The fastest of some calls: what the machine can do when it is left alone."""
-    run()
-    taken = []
-    for _ in range(ROUNDS):
-        synchronize()
-        start = perf_counter()
-        run()
-        synchronize()
-        taken.append(perf_counter() - start)
-    return min(taken)
-
-
 class _Traffic(Watch):
     """What is read and no operator has made, by storage and view: a part of a tensor is not the whole of it."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.moved: dict[torch.UntypedStorage, dict[tuple, int]] = defaultdict(dict)
+        self.moved = Touched()
         self.made: weakref.WeakSet[torch.UntypedStorage] = weakref.WeakSet()
-
-    def move(self, some: Iterable[torch.Tensor]) -> None:
-        for tensor in some:
-            view = (tensor.storage_offset(), *tensor.shape, *tensor.stride())
-            steps = [size for size, stride in zip(tensor.shape, tensor.stride(), strict=True) if stride]
-            self.moved[tensor.untyped_storage()][view] = prod(steps) * tensor.element_size()  # expanding adds no byte
-
-    @property
-    def bytes_moved(self) -> int:
-        """Views may overlap: at most the storage."""
-        return sum(min(storage.nbytes(), sum(views.values())) for storage, views in self.moved.items())
 
     def before(self, operator, operands):
         if not operator.is_view:  # a view reads nothing
-            self.move(tensor for tensor in operands if tensor.untyped_storage() not in self.made)
+            self.moved.add(tensor for tensor in operands if tensor.untyped_storage() not in self.made)
 
     def after(self, operator, operands, results):
         if not operator.is_view:
-            self.made.update({tensor.untyped_storage() for tensor in results}.difference(self.moved))
+            self.made.update({tensor.untyped_storage() for tensor in results}.difference(self.moved.views))

@@ -4,6 +4,7 @@ A dynamic batcher for any FastAPI application, the service it stands in, an open
 answer, and the same policies on a virtual clock.
 """
 
+from labs_lib.percentiles import percentile
 from labs_lib.serving.app import build_app
 from labs_lib.serving.batcher import Batcher, Closed, Counts, Full, TooLate
 from labs_lib.serving.limits import Limits, Refused, decode
@@ -13,5 +14,5 @@ from labs_lib.serving.photos import photos
 from labs_lib.serving.pictures import knee, load_picture, omission_picture, queue_picture
 from labs_lib.serving.results import LoadResult, Outcome, Quantile, percentile_interval
 from labs_lib.serving.server import Server, serve
-from labs_lib.serving.simulate import POLICIES, Simulation, percentile, poisson_arrivals, simulate
+from labs_lib.serving.simulate import POLICIES, Simulation, poisson_arrivals, simulate
 from labs_lib.serving.vision import classify, measure_service, right_answers, small_vit

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from labs_lib.exercises import NotYet
-from labs_lib.serving.simulate import US, percentile, poisson_arrivals, simulate
+from labs_lib.percentiles import percentile
+from labs_lib.serving.simulate import US, poisson_arrivals, simulate
 from labs_lib.serving.virtual import VirtualLoop, on_virtual_clock
 
 SLEEP_S = 0.05  # the starter's

@@ -7,9 +7,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from labs_lib.serving.simulate import percentile
+from labs_lib.percentiles import percentile, percentile_ends
 
 LATE_MS = 10.0  # a sender that is later than this did not send at the rate it was asked for
 
@@ -128,26 +126,12 @@ class LoadResult:
 def percentile_interval(ordered: Sequence[float], percent: float) -> Quantile:
     """A percentile of sorted values, and the two of them that enclose the true one in 95 % of samples.
 
-    How many of n values lie below the true percentile is binomial (Conover, "Practical Nonparametric Statistics",
-    section 3.2). Where no value is large enough the upper end is infinite: 368 values are the fewest that bound a
-    p99. The values are taken as independent. Those of a full queue are not, and their interval is too narrow.
+    See `labs_lib.percentiles`: 368 values are the fewest that bound a p99. The latencies of a full queue are not
+    independent, and their interval is too narrow.
 
     >>> percentile_interval(range(1, 101), 50)
     Quantile(value=50, low=40, high=61)
     >>> percentile_interval(range(1, 101), 99)
     Quantile(value=99, low=97, high=inf)
     """
-    n = len(ordered)
-    if n == 0:
-        return Quantile(math.nan, -math.inf, math.inf)
-    k = np.arange(n + 1)
-    log_factorial = np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])
-    p = percent / 100
-    log_ways = log_factorial[n] - log_factorial - log_factorial[::-1]
-    fewer = np.cumsum(np.exp(log_ways + k * math.log(p) + (n - k) * math.log1p(-p)))  # P(at most k lie below)
-    low, high = int(np.sum(fewer <= 0.025)), int(np.sum(fewer < 0.975)) + 1
-    return Quantile(
-        percentile(ordered, percent),
-        ordered[low - 1] if low else -math.inf,
-        ordered[high - 1] if high <= n else math.inf,
-    )
+    return Quantile(percentile(ordered, percent), *percentile_ends(ordered, percent))

@@ -18,6 +18,7 @@ from numbers import Integral
 import numpy as np
 
 from labs_lib.errors import LabError
+from labs_lib.percentiles import percentile
 
 POLICIES = ("once", "pool", "batch", "sleep")
 US = 1_000_000
@@ -41,15 +42,6 @@ def poisson_arrivals(rate: float, seconds: float, seed: int = 0) -> list[int]:
     if count < 1:
         raise LabError(f"At {rate}/s nothing arrives in {seconds} s.", "", "Give a higher rate or more seconds.")
     return sorted(np.random.default_rng(seed).integers(0, round(seconds * US), count).tolist())
-
-
-def percentile(ordered: Sequence[float], percent: float) -> float:
-    """The smallest value that at least `percent` (0 to 100) of the sorted values do not exceed (nearest rank).
-
-    >>> percentile([1, 2, 3, 4], 50), percentile(range(1, 201), 99), math.isnan(percentile([], 50))
-    (2, 198, True)
-    """
-    return ordered[max(1, math.ceil(len(ordered) * percent / 100)) - 1] if ordered else math.nan
 
 
 @dataclass(frozen=True)
