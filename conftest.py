@@ -1,9 +1,12 @@
-"""What every test and doctest shares: its own journal, the small preset, one thread, no window.
+"""What every test and doctest shares: its own journal and cache, the small preset, one thread, no window.
 
 It stands at the root, not in tests/, because the doctests of labs_lib need it as well.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
 
 # Before NumPy or torch is imported, which read these once. Two workers with two threads each on two cores
 # are many times slower than one thread each.
@@ -14,6 +17,10 @@ import matplotlib
 import pytest
 
 from tools.find_browser import find_browser
+
+# No test, and no notebook in a test, reads or writes the measured limits of the person who runs it.
+os.environ["LABS_CACHE"] = tempfile.mkdtemp(prefix="labs-cache-")
+atexit.register(shutil.rmtree, os.environ["LABS_CACHE"], ignore_errors=True)
 
 # Chosen here and not through MPLBACKEND, which notebook kernels started by a test would inherit.
 matplotlib.use("Agg")

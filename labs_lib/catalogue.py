@@ -186,7 +186,7 @@ SYLLABI = {
             name="one-week",
             for_whom="a course: all labs, in five sessions",
             session_minutes=3 * 60,
-            sessions=(("01", "02"), ("03", "04"), ("05",), ("06", "08"), ("07",)),
+            sessions=(("01", "02"), ("03", "04"), ("05", "09"), ("06", "08"), ("07",)),
         ),
     )
 }

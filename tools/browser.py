@@ -102,6 +102,7 @@ def _own_folders(own: Path) -> dict[str, str]:
         "JUPYTERLAB_WORKSPACES_DIR": "workspaces",
         "IPYTHONDIR": "ipython",
         "LABS_JOURNAL": "journal.jsonl",
+        "LABS_CACHE": "cache",
     }
     return {variable: str(own / name) for variable, name in folders.items()}
 

@@ -30,10 +30,11 @@ ANSI_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 
 @contextmanager
 def own_environment() -> Iterator[dict[str, str]]:
-    """The environment of a kernel that touches nothing of the user's: journal, profile, settings."""
+    """The environment of a kernel that touches nothing of the user's: journal, cache, profile, settings."""
     with tempfile.TemporaryDirectory() as folder:
         yield ONE_THREAD | {
             "LABS_JOURNAL": os.path.join(folder, "journal.jsonl"),
+            "LABS_CACHE": os.path.join(folder, "cache"),
             "LABS_PRESET": os.environ.get("LABS_PRESET", "lab"),
             "IPYTHONDIR": os.path.join(folder, "ipython"),
             "JUPYTER_CONFIG_DIR": os.path.join(folder, "config"),

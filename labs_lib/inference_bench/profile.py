@@ -77,7 +77,7 @@ class TimedLayer:
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Profile:
     """What `layers` found. `rows` are sorted by time; rows, `between_s` and `hooks_s` add up to `whole_s`."""
 
@@ -159,6 +159,8 @@ class Profile:
         from labs_lib.inference_bench.profile_pictures import table_text
 
         return table_text(self)
+
+    __repr__ = __str__
 
     def _repr_html_(self) -> str:
         from labs_lib.inference_bench.profile_pictures import table_html

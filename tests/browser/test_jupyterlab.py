@@ -117,6 +117,7 @@ def keep_pictures(opened: NotebookPage, moment: str) -> None:
         ("06_race_conditions.ipynb", 2, 2),
         ("07_serving.ipynb", 1, 2),
         ("08_text_pipeline.ipynb", 1, 2),
+        ("09_inference_bench.ipynb", 1, 2),
     ],
 )
 def test_run_all_cells_and_move_every_control(open_notebook, tmp_path, name, panels, predictions):
