@@ -1,6 +1,7 @@
-"""Tables: (label, text) rows as HTML for a notebook, columns of text for a terminal."""
+"""Tables: (label, text) rows as HTML for a notebook, columns of text for a terminal, and lines that fit below them."""
 
 import html
+import textwrap
 from collections.abc import Iterable, Sequence
 
 
@@ -32,3 +33,8 @@ def aligned(table: Sequence[Sequence[str]]) -> list[str]:
         ).rstrip()
         for row in table
     ]
+
+
+def wrapped(text: str) -> str:
+    """Sentences in lines that fit into a notebook, which would break a longer one in the midst of a word."""
+    return textwrap.fill(text, width=110)

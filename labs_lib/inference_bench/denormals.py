@@ -26,6 +26,7 @@ from labs_lib.compare import Comparison, compare
 from labs_lib.errors import LabError
 from labs_lib.inference_bench.layers import Counts, count_layers
 from labs_lib.inference_bench.modules import calling, names, output_tensors, watching, weights
+from labs_lib.tables import wrapped
 from labs_lib.timing import Timing, time_pair
 
 BITS = {  # the type of the bits, those of the exponent, those of the fraction: IEEE 754; bfloat16 is a short float32
@@ -216,7 +217,7 @@ class Case:
         sick, slow = self.counts[0], self.slowdown
         worst = max(self.denormals, key=lambda row: row.weights + row.outputs)
         same = "the same" if self.same_counts else "NOT the same"
-        return (
+        return wrapped(
             f"FLOPs ({sick.total('flops'):,}), bytes ({sick.total('bytes_moved'):,}) and operators "
             f"({sick.total('operators')}) are {same} in every layer (counted). The sick model takes {slow.ratio:.1f} "
             f"times the time of its twin (measured; 95 % interval {slow.low:.1f} to {slow.high:.1f}). In {worst.name} "

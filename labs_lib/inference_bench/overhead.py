@@ -21,6 +21,7 @@ from labs_lib.inference_bench.least import limits_for
 from labs_lib.inference_bench.modules import calling
 from labs_lib.machine import pinned_threads, preset, synchronize
 from labs_lib.roofline import Roof
+from labs_lib.tables import wrapped
 from labs_lib.timing import median_interval
 from labs_lib.units import time_text
 
@@ -120,7 +121,7 @@ class PythonCost:
 
     def __str__(self) -> str:
         whole = self.inflation.plain_s
-        return (
+        return wrapped(
             f"{self.operators} operators (counted) x {time_text(self.call_s)} (measured) = "
             f"{time_text(self.dispatch_s)} (modelled), {self.dispatch_s / whole:.0%} of the {time_text(whole)} that a "
             f"call takes. cProfile counts {self.function_calls:,} function calls and finds {time_text(self.python_s)} "

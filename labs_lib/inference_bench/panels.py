@@ -87,7 +87,7 @@ def roofline_panel(roof: Roof) -> Panel:
     return Panel(
         draw,
         batch=Choice("batch size", (1, 2, 4, 8, 16, 32, 64, 128), 8),
-        tokens=Choice("tokens of a sample", (1, 4, 16, 64, 256), 64),
+        tokens=Choice("tokens each", (1, 4, 16, 64, 256), 64),
         width=Choice("width", (64, 128, 256, 512, 1024, 2048), 256),
         dtype=Choice("dtype", dtypes, dtypes[0], widget="buttons"),
     )

@@ -150,8 +150,7 @@ def draw_roof(axes: Axes, roof: Roof, points: Iterable[Point], dtype: str, kind:
                      label=None if point.look in seen else f"limit: {point.look}")  # fmt: skip
         seen.add(point.look)
     _label(axes, points[:LABELLED])
-    axes.annotate(f"{dtype}: {peak.low / 1e9:,.0f} to {peak.best / 1e9:,.0f} GFLOP/s", (right, peak.best), (-4, 4),
-                  textcoords="offset points", ha="right")  # fmt: skip
+    axes.set_title(f"{dtype}: {peak.low / 1e9:,.0f} to {peak.best / 1e9:,.0f} GFLOP/s", loc="right", fontsize=10)
     legend = axes.legend(loc="lower right", frameon=False, fontsize=8,
                          title=f"{roof.device}, {roof.threads} thread{'s' * (roof.threads > 1)}")  # fmt: skip
     for handle in legend.legend_handles[2:]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, fields
 from labs_lib.inference_bench.noise import spread
 from labs_lib.inference_bench.rows import Key, key_of
 from labs_lib.percentiles import percentile, percentile_ends
-from labs_lib.tables import aligned
+from labs_lib.tables import aligned, wrapped
 from labs_lib.timing import Interval, median_interval
 from labs_lib.units import size_text, time_text
 
@@ -155,7 +155,7 @@ class Run:
         ]
 
     def __str__(self) -> str:
-        return "\n".join([*aligned([HEAD, *self.rows()]), *self.notes()])
+        return "\n".join([*aligned([HEAD, *self.rows()]), *map(wrapped, self.notes())])
 
     __repr__ = __str__
 
