@@ -33,6 +33,7 @@ from tools.repository import BADGE
 WIDTH, HEIGHT = 1300, 1600
 START_TIMEOUT_S = 90
 RUN_TIMEOUT_S = 300
+LOOK_EVERY_MS = 300
 EMPTY_PICTURE = '<svg xmlns="http://www.w3.org/2000/svg"/>'
 SETTINGS = {
     # Both use the network.
@@ -173,7 +174,8 @@ class NotebookPage:
         self.page.evaluate("() => jupyterapp.commands.execute('notebook:clear-all-cell-outputs')")
         self.page.evaluate("() => { jupyterapp.commands.execute('notebook:run-all-cells'); }")
         ended = f"() => ({ALL_RUN})() || ({ERROR_OUTPUTS})().length > 0"
-        self.page.wait_for_function(ended, timeout=RUN_TIMEOUT_S * 1000)
+        # Looking at all outputs takes a part of the machine that the notebook needs: not at each frame.
+        self.page.wait_for_function(ended, timeout=RUN_TIMEOUT_S * 1000, polling=LOOK_EVERY_MS)
         self.settle()
 
     def settle(self) -> None:
