@@ -4,8 +4,8 @@ Three things make two runs of the same code differ. Within a run the rounds scat
 from their ranks, and is widened for the number of configurations (Bonferroni), so that among all of them a false claim
 is rare. Between runs the machine drifts: see `noise`. And a process finds its memory laid out by chance (Mytkowicz et
 al. 2009, "Producing wrong data without doing anything obviously wrong!"), and its neighbours as they are, for as long
-as it runs: so a difference is called only where the whole interval is beyond 10 %, and beyond two standard deviations
-of the rounds of either run.
+as it runs: so a difference is called only where the whole interval is beyond 10 %, and beyond what the two halves of
+either run differ by.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import math
 from dataclasses import dataclass
 
 from labs_lib.errors import LabError
-from labs_lib.inference_bench.noise import scaled, shift, spread
+from labs_lib.inference_bench.noise import drift, scaled, shift
 from labs_lib.inference_bench.results import OK, Result, Run
 from labs_lib.inference_bench.rows import Key
 from labs_lib.tables import aligned
@@ -111,7 +111,7 @@ def _timed(a: Result, b: Result, confidence: float) -> Change:
             return Change(a.key, OTHER_MODEL, f"{name}: {a.info[name]} in A, {b.info[name]} in B", seconds)
     shifts = [shift(one, other, confidence) for one, other in zip(scaled(a, a), scaled(b, a), strict=True)]
     low, high = math.exp(min(each.low for each in shifts)), math.exp(max(each.high for each in shifts))
-    least = max(LEAST, spread(a) or math.inf, spread(b) or math.inf)
+    least = max(LEAST, drift(a) or math.inf, drift(b) or math.inf)
     verdict = SLOWER if low > least else FASTER if high < 1 / least else INDISTINGUISHABLE
     ratio = math.exp(shifts[0].median)
     return Change(a.key, verdict, "", seconds, ratio, _finite(low) or None, _finite(high), _finite(least))

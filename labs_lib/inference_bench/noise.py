@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cache
-from statistics import median, quantiles
+from statistics import median
 from typing import TYPE_CHECKING
 
 from labs_lib.inference_bench.control import Speed, modelled_seconds
@@ -72,14 +72,13 @@ def _rank(few: int, many: int, confidence: float) -> int:
     return k
 
 
-def spread(result: Result) -> float | None:
-    """The factor of two standard deviations of a run's rounds, the control taken out: at least 1.
+def drift(result: Result) -> float | None:
+    """The factor between the medians of the first and the second half of a run's rounds, the control taken out.
 
-    By so much the same code differs from itself within a run. What disturbs for longer than a run can make two runs
-    differ by as much. The deviation is the distance of the quarter points over 1.349, which a few wild rounds do not
-    move (Hampel et al., "Robust Statistics", section 2.3). None with fewer than two rounds.
+    At least 1: the largest among the yardsticks. By so much the same code differs from itself within a run, in what
+    lasts longer than a round; what changes from round to round is in the interval of `shift`. None with one round.
     """
-    if len(result.rounds) < 2:
+    half = len(result.rounds) // 2
+    if half == 0:
         return None
-    quarters = [quantiles(series, n=4, method="inclusive") for series in scaled(result, result)]
-    return math.exp(max(2 * (high - low) / 1.349 for low, _, high in quarters))
+    return math.exp(max(abs(median(series[:half]) - median(series[half:])) for series in scaled(result, result)))

@@ -12,7 +12,7 @@ from statistics import median
 from labs_lib.errors import LabError
 from labs_lib.inference_bench.control import ROWS, kind
 from labs_lib.inference_bench.exports import read_run
-from labs_lib.inference_bench.noise import spread
+from labs_lib.inference_bench.noise import drift
 from labs_lib.inference_bench.pictures import latency_picture, results_of, speed_picture
 from labs_lib.inference_bench.results import HEAD, Result, Run
 from labs_lib.units import size_text, time_text
@@ -96,11 +96,12 @@ def findings(results: Sequence[Result]) -> list[str]:
             f"At batch {batch} the peak is {size_text(eager)} where gradients are recorded, {size_text(plain)} in "
             "inference_mode."
         )
-    spreads = [found for result in results if (found := spread(result)) is not None]
-    if spreads:
+    drifts = [found for result in results if (found := drift(result)) is not None]
+    if drifts:
         said.append(
-            f"Two standard deviations of the rounds are a factor of {min(spreads):.2f} to {max(spreads):.2f}, with the "
-            "control taken out (measured): smaller differences between configurations say little."
+            "The first and the second half of the rounds differ by a factor of "
+            f"{min(drifts):.2f} to {max(drifts):.2f}, with the control taken out (measured): smaller differences "
+            "between configurations say little."
         )
     return said
 

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
-from labs_lib.inference_bench.noise import spread
+from labs_lib.inference_bench.noise import drift
 from labs_lib.inference_bench.rows import Key, key_of
 from labs_lib.percentiles import percentile, percentile_ends
 from labs_lib.tables import aligned, wrapped
@@ -81,7 +81,7 @@ class Result:
             found["samples_per_second"] = Quantile(speed.median, speed.low, speed.high)
             for name, quantile in found.items():
                 row |= {name: quantile.value, f"{name}_low": quantile.low, f"{name}_high": quantile.high}
-            row["spread"] = spread(self)
+            row["drift"] = drift(self)
             if self.flops:
                 row["flops_per_second"] = self.flops / found["p50_seconds"].value
         return {name: _plain(row.get(name)) for name in COLUMNS}
@@ -94,7 +94,7 @@ COLUMNS = (
     *("flops", *FACTS, "timed_rounds", "timed_calls"),
     *(f"p{percent}_seconds{end}" for percent in PERCENTS for end in _ENDS),
     *(f"samples_per_second{end}" for end in _ENDS),
-    *("flops_per_second", "spread"),
+    *("flops_per_second", "drift"),
 )
 
 
