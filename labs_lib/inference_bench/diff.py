@@ -17,7 +17,7 @@ from labs_lib.errors import LabError
 from labs_lib.inference_bench.noise import drift, scaled, shift
 from labs_lib.inference_bench.results import OK, Result, Run
 from labs_lib.inference_bench.rows import Key
-from labs_lib.tables import aligned
+from labs_lib.tables import aligned, wrapped
 from labs_lib.units import time_text
 
 LEAST = 1.10  # the smallest factor that is called
@@ -72,7 +72,7 @@ class Diff:
             f"Times and ratios are measured; a ratio is of B over A with the control's drift taken out, its interval "
             f"holds for all {len(compared)} at once at 95 %, and factors below the last column are not called."
         )
-        return "\n".join([*aligned(table), f"{summary}.", *([scale] if compared else []), *self.notes])
+        return "\n".join([*aligned(table), f"{summary}.", *([wrapped(scale)] if compared else []), *self.notes])
 
     __repr__ = __str__
 
