@@ -130,14 +130,17 @@ def planted(rng: np.random.Generator, kind: str) -> Planted:
             times = REPEATS if name.startswith(f"{often}.") else 1
             at, every = turn * times, len(others) * times
             each._extra = lambda call, at=at, every=every: 40 * MOST * (call % every == at)
-            decoys[name] = "took long in one pass, when something else came in between. What is usual?"
+            decoys[name] = "took long in one pass, when something else came in between: that is not usual"
     if kind in ("first", "all"):
         name = f"{wide}.expand"
         layers[name]._extra = lambda call: 50 * MOST if call == 0 else 0
         decoys[name] = "takes long in its first call only, in which it compiles"
     if device._queue:
         layers[last]._reads = True
-        decoys[last] = "reads a value out, so it waits for what others have launched. It does little itself"
+        decoys[last] = (
+            "reads a value out, so it waits for what others have launched. It does little itself: call "
+            "device.synchronize() before you read the clock"
+        )
     own = {name: module._own if isinstance(module, Block) else module._usual for name, module in model.named_modules()}
     own |= {name: ns * REPEATS for name, ns in own.items() if name.startswith(f"{often}.")}
     reason = REASONS[int(rng.integers(len(REASONS)))]

@@ -212,7 +212,7 @@ def _why(value: float, share: float, world: _World, runs: list[_Run]) -> str:
     if any(is_of([each / unit for each in sample]) for unit in (1e3, 1e6, 1e9)):
         return "that is in another unit. The clock counts nanoseconds"
     if world.device._queue and value > _around(sample, share)[1]:
-        return "something else is in it. Is the device idle when you start the clock?"
+        return "something else is in it: the device may not be idle when you start the clock"
     return ""
 
 

@@ -98,7 +98,9 @@ def _demand_caught(attempt: Callable, name: str, rng: np.random.Generator) -> No
             "faster?"
         )
     if caught != name:
-        raise NotYet(f"cheat {name!r} is caught already by {caught!r} ({why}). {name!r} means that {DEFENCES[name]}.")
+        early = list(DEFENCES).index(caught) < list(DEFENCES).index(name)
+        when = "already caught by" if early else f"not caught by {name!r}, only by"
+        raise NotYet(f"cheat {name!r} is {when} {caught!r} ({why}). {name!r} means that {DEFENCES[name]}.")
 
 
 def _demand_no_buffer(cheat: Cheat, name: str, rng: np.random.Generator) -> None:

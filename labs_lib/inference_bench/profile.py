@@ -25,6 +25,7 @@ from labs_lib.units import time_text
 
 SCHEMA = 1  # of as_dict
 HOOKS = "(hooks)"  # among the names of layers
+BUSY = " (above 100 %: the machine was busy when its limits were measured; roof(fresh=True) measures them again)"
 UNEXPLAINED = 0.1  # of the measured time: where the limits explain less, something else is at work
 
 
@@ -150,8 +151,9 @@ class Profile:
         limits = sorted(self.share_by_limit.items(), key=lambda item: -item[1])
         return (
             f"A call takes {time_text(self.overhead.plain_s)} (measured, {self.roof.threads} "
-            f"thread{'s' * (self.roof.threads > 1)}); the machine allows {least_low} to {least_high} (modelled), of "
-            f"which {low if low == high else f'{low} to {high}'} is reached. Limits of the layers' time: "
+            f"thread{'s' * (self.roof.threads > 1)}); at the limits of the machine it would take {least_low} to "
+            f"{least_high} (modelled), so {low if low == high else f'{low} to {high}'} of the possible speed is reached"
+            f"{BUSY if self.reached[1] > 1 else ''}. Limits of the layers' time: "
             f"{', '.join(f'{limit} {share:.0%}' for limit, share in limits)}."
         )
 

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import html
 import math
+import re
+from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture, render, subplots
-from labs_lib.inference_bench.profile import Profile
+from labs_lib.inference_bench.least import Least
+from labs_lib.inference_bench.profile import Profile, TimedLayer
 from labs_lib.roofline import Roof
+from labs_lib.timing import Interval
 from labs_lib.units import size_text, time_text
 
 if TYPE_CHECKING:
@@ -23,17 +27,47 @@ COLORS = {"computing": OPTIMISED["color"], "memory": "#f89c20", "calls": NEUTRAL
 MARKERS = {"computing": "o", "memory": "s", "calls": "^", "unexplained": "X"}
 
 
+def grouped(profile: Profile) -> list[tuple[TimedLayer, ...]]:
+    """Layers whose names differ in a number only and that count the same, as in equal blocks; slowest first.
+
+    A deep model has as many rows as blocks for each kind of layer, and they would hide all others.
+    """
+    found: dict[tuple, list[TimedLayer]] = {}
+    for row in profile.rows:
+        layer = row.layer
+        counts = layer.calls, layer.operators, layer.flops, layer.weight_bytes, layer.other_bytes
+        found.setdefault((re.sub(r"\d+", "*", layer.name), layer.kind, *counts), []).append(row)
+    return sorted(map(tuple, found.values()), key=lambda group: -sum(row.seconds for row in group))
+
+
+def together(group: tuple[TimedLayer, ...]) -> TimedLayer:
+    """One row for a group, with its sums. The ends of the intervals are added, so theirs is rather too wide."""
+    if len(group) == 1:
+        return group[0]
+    layers, leasts, intervals = zip(*((row.layer, row.least, row.interval) for row in group), strict=True)
+
+    def total(things: Iterable[object], name: str) -> float:
+        return sum(getattr(thing, name) for thing in things)
+
+    sums = {name: total(layers, name) for name in ("calls", "operators", "flops", "weight_bytes", "other_bytes")}
+    by_dtype = sum((layer.flops_by_dtype for layer in layers), Counter())
+    layer = replace(layers[0], name=re.sub(r"\d+", "*", layers[0].name), flops_by_dtype=by_dtype, **sums)
+    ends = {name: total(intervals, name) for name in ("median", "low", "high")}
+    times = {name: total(leasts, name) for name in ("computing", "memory", "high", "calling")}
+    return TimedLayer(layer, total(group, "seconds"), Interval(**ends), Least(**times, missing=leasts[0].missing))
+
+
 def rows(profile: Profile, top: int = TOP) -> list[tuple[str, ...]]:
     """The slowest layers, the rest of them, what is no layer, and the whole: cells as text, HEAD above them."""
-    found = []
-    for row in profile.rows[:top]:
+    found, groups = [], grouped(profile)
+    for row in map(together, groups[:top]):
         layer = row.layer
         found.append(
             (layer.name, layer.kind, f"{layer.calls:,}", time_text(row.seconds), f"{row.seconds / profile.whole_s:.1%}",
              f"{layer.flops:,}" + "+" * bool(layer.uncounted), f"{layer.bytes_moved:,}", f"{layer.intensity:.1f}",
              time_text(row.least.low), _percent(row.reached), row.limit)
         )  # fmt: skip
-    rest = profile.rows[top:]
+    rest = [row for group in groups[top:] for row in group]
     sums = [(f"{len(rest)} other layers", sum(row.seconds for row in rest), rest)] if rest else []
     sums += [("between layers", profile.between_s, ()), ("hooks", profile.hooks_s, ())]
     sums += [("whole", profile.whole_s, profile.rows)]
@@ -52,9 +86,11 @@ def notes(profile: Profile) -> list[str]:
         profile.sentence,
         str(profile.overhead),
         f"time measured, by hooks; FLOPs and bytes counted ({size_text(profile.weights)} of weights, peak "
-        f"{size_text(profile.peak_bytes)} above them); least and limit modelled: max(FLOPs / peak, bytes / bandwidth), "
-        f"and operators x {time_text(profile.roof.call_s)} for calls.",
+        f"{size_text(profile.peak_bytes)} above them); least modelled: max(FLOPs / peak, bytes / bandwidth); limit: "
+        f"the larger of the two, or calls where operators x {time_text(profile.roof.call_s)} take longer.",
     ]
+    if len(grouped(profile)) < len(profile.rows):
+        lines.append("* stands for the numbers of layers that count the same: one row with their sums.")
     missing = sorted({name for row in profile.rows for name in row.least.missing})
     if missing:
         lines.append(f"Without a formula or a peak, so not in FLOPs or least: {', '.join(missing)}.")
@@ -64,7 +100,7 @@ def notes(profile: Profile) -> list[str]:
             "busy when its limits were measured; roof(fresh=True) measures them again."
         )
     if any(row.limit == "unexplained" for row in profile.rows):
-        lines.append("Unexplained: computing, moving and calling at the limit take a tenth of its time or less.")
+        lines.append("Unexplained: the least time and that of the calls are together a tenth of its time or less.")
     if profile.faults is not None and profile.faults >= 1:
         lines.append(f"A call takes {profile.faults:,.0f} page faults (measured): memory newly given by the system.")
     return [*lines, *profile.roof.notes]
@@ -105,7 +141,7 @@ def roofline_picture(profile: Profile, dtype: str | None = None) -> Picture:
     """Layers that compute products under the measured roof. Area: time. Layers without FLOPs have no place in it."""
     points = [
         Point(row.name, row.layer.intensity, row.layer.flops / row.seconds, row.seconds / profile.whole_s, row.limit)
-        for row in profile.rows
+        for row in map(together, grouped(profile))
         if row.layer.flops
     ]
     used = sorted({name for row in profile.rows for name in row.layer.flops_by_dtype})
@@ -187,7 +223,7 @@ def _short(name: str) -> str:
 
 def time_picture(profile: Profile, top: int = TOP) -> Picture:
     """Bars: the measured time of the slowest layers with its interval, beside the least possible time."""
-    shown = profile.rows[:top]
+    shown = [together(group) for group in grouped(profile)[:top]]
     figure, axes = subplots(9, 1.0 + 0.42 * len(shown))
     for place, row in enumerate(shown):
         axes.barh(place - 0.2, row.seconds * 1e3, height=0.38, edgecolor="white", **NAIVE,

@@ -150,7 +150,7 @@ class Run:
                 who = f"{result.key.model} {result.key.variant}" if result.info else result.key.model
                 found[who, f"{result.status}: {result.reason}".rstrip(": ")].append(result.key.batch)
         return [
-            f"{who} (batch {', '.join(map(str, sorted(set(batches))))}): {why}."
+            f"{who} (batch {', '.join(map(str, sorted(set(batches))))}): {why.rstrip('.')}."
             for (who, why), batches in found.items()
         ]
 

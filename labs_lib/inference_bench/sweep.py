@@ -110,7 +110,10 @@ class _Work:
             info = model.info().as_dict()
             bench = Workbench(model, device, self.settings.threads)
         except Exception as error:  # the learner's own code among others
-            status, reason = (UNAVAILABLE, error.what) if isinstance(error, LabError) else (FAILED, in_one_line(error))
+            if isinstance(error, LabError):
+                status, reason = UNAVAILABLE, " ".join(error.sentences)
+            else:
+                status, reason = FAILED, in_one_line(error)
             tqdm.write(f"{name} on {device}: {reason}", file=sys.stderr)
             for key in keys:
                 if key not in self.states:

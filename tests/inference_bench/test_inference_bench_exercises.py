@@ -652,10 +652,10 @@ WRONG = {
     "9.4": [
         (one_missing, "a function for each of"),
         (named("no_function", cheats(answer=lambda work: 0)), "must be a function of x"),
-        (swapped, "cheat 'timed' is caught already by 'fresh'"),
+        (swapped, "cheat 'timed' is not caught by 'timed', only by 'fresh'"),
         (named("wrong_at_once", cheats(fresh=slow_and_wrong)), "gains nothing"),
-        (named("zeros_as_timed", cheats(timed=lambda work: np.zeros_like)), "'timed' is caught already by 'answer'"),
-        (named("half_as_answer", cheats(answer=in_half)), "'answer' is caught already by 'precision'"),
+        (named("zeros_as_timed", cheats(timed=lambda work: np.zeros_like)), "'timed' is already caught by 'answer'"),
+        (named("half_as_answer", cheats(answer=in_half)), "'answer' is not caught by 'answer', only by 'precision'"),
         (named("overwrites", cheats(precision=lambda work: lambda x: work(x, out=x))), "already by 'inputs'"),
         (named("within_rounding", cheats(precision=within_rounding)), "gains nothing"),
         (named("lazy", cheats(answer=lazy)), "an object of type generator"),
