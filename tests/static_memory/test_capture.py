@@ -38,7 +38,7 @@ def test_views_are_their_base_and_changes_in_place_make_no_value():
     def forward(x):
         y = x.exp()
         left, right = y.view(8, 4, 2).transpose(0, 1).flatten(2).chunk(2, dim=0)
-        y[0] = 1
+        y[0].fill_(1)  # not y[0] = 1: some versions of torch make a tensor of the 1 first
         y.relu_()
         return left.reshape(-1).sum() + right[0].unsqueeze(0).expand(3, 8, 2).squeeze().mean()
 
