@@ -1,5 +1,6 @@
 """The compile cache of a lab: its own, cold when asked to be, and put back."""
 
+import io
 import logging
 import os
 
@@ -46,9 +47,11 @@ def test_a_cold_cache_where_none_was_set_leaves_none(monkeypatch):
     assert toolchain.CACHE not in os.environ
 
 
-def test_the_compilers_logs_are_quiet_within_the_block_only(caplog):
-    log = logging.getLogger("torch._inductor")
+def test_the_compilers_logs_are_quiet_within_the_block_only(monkeypatch):
+    log, written = logging.getLogger("torch._inductor"), io.StringIO()
+    # One of ours: which other handlers hear torch's loggers depends on the versions of torch and pytest.
+    monkeypatch.setattr(log, "handlers", [logging.StreamHandler(written)])
     with toolchain.quiet():
         log.error("unheard")
     log.error("heard")
-    assert [record.message for record in caplog.records] == ["heard"]
+    assert written.getvalue() == "heard\n"
