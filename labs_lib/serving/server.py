@@ -126,6 +126,7 @@ def run(
     """
     with _bound(host, port) as listener:  # before the slow imports: a port that is taken is said at once
         import torch
+        import torchvision.models  # noqa: F401  takes seconds, which the first request would wait for
         import uvicorn
 
         from labs_lib.serving.app import build_app, log, side_by_side
