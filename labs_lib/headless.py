@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import tempfile
 import time
@@ -101,6 +102,10 @@ def execute(
                 client.execute_cell(cell, index)
             except CellExecutionError as error:
                 raise CellFailed(cell.id, f"{error.ename}: {error.evalue}", error.traceback) from error
+            except KeyboardInterrupt:
+                # Told to end, the kernel lets its cell fail. Nobody waits for that, so asyncio would log a traceback.
+                logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+                raise
             except (CellTimeoutError, DeadKernelError) as error:
                 raise CellFailed(cell.id, str(error).splitlines()[0]) from error
             for output in cell.outputs:
