@@ -17,6 +17,11 @@ from torch.utils._pytree import tree_leaves
 from torch.utils.flop_counter import flop_registry
 
 NO_WORK = ("prim", "profiler")  # a fake tensor's device is asked for; a profiled region begins or ends
+# Older versions of torch have the formula of attention, and of its gradient, for CUDA's operator only.
+for part in ("", "_backward"):
+    cuda, cpu = (getattr(torch.ops.aten, f"_scaled_dot_product_flash_attention{of}{part}") for of in ("", "_for_cpu"))
+    flop_registry.setdefault(cpu, flop_registry[cuda])
+
 
 class Watch(TorchDispatchMode):
     """Counts operators and their FLOPs, and calls `before` and `after` with the operator and its tensors.
