@@ -151,10 +151,13 @@ class Workbench:
     @cached_property
     def _int8(self) -> Callable[[torch.Tensor], torch.Tensor]:
         with _silent():
+            import onnx
             from onnxruntime.quantization import QuantType, quantize_dynamic
 
-            file = self._onnx_file.with_name("int8.onnx")
-            quantize_dynamic(self._onnx_file, file, weight_type=QuantType.QInt8)
+            model, file = onnx.load(self._onnx_file), self._onnx_file.with_name("int8.onnx")
+            # The quantiser infers the shapes anew; those noted here are wrong for the weights that it transposes.
+            del model.graph.value_info[:]
+            quantize_dynamic(model, file, weight_type=QuantType.QInt8)
         return self._session(file)
 
     @cached_property
