@@ -118,7 +118,7 @@ LABS = (
         file="09_inference_bench.ipynb",
         title="Inference benchmark and profile",
         question="Where does the time of a real model go, and how far is it from the machine's limit?",
-        minutes=50,
+        minutes=75,
         gpu="optional",
         compiler=True,
     ),

@@ -85,8 +85,9 @@ def findings(results: Sequence[Result]) -> list[str]:
     if reached:
         share, best = max(reached, key=lambda pair: pair[0])
         said.append(
-            f"In float32 at most {share:.0%} of the speed of a matrix product timed beside it: {best.key.variant} at "
-            f"batch {best.key.batch}, {best.flops:,} FLOPs (counted) in {time_text(best.latency(50).value)} (measured)."
+            f"In float32, {best.key.variant} at batch {best.key.batch} comes nearest to the speed of a matrix product "
+            f"timed beside it: {share:.0%} of it, {best.flops:,} FLOPs (counted) in "
+            f"{time_text(best.latency(50).value)} (measured)."
         )
     peaks = {(result.key.variant, result.key.batch): result.facts.get("peak_bytes") for result in results}
     batch = max(result.key.batch for result in results)

@@ -207,8 +207,8 @@ def test_unknown_models_and_devices_are_rows(tmp_path, capsys):
     models = ("resnet51", name_of("linear"))
     chosen = Settings(models, ("cpu", "tpu"), (1,), ("eager",), 1, 2, "ci", "3")
     run = run_of((journal := sweep(chosen, tmp_path)).header, journal.rows)
-    said = [(each.key.model, each.key.device, each.status, each.reason.partition(". ")[0]) for each in run.results]
-    assert said == [
+    found = [(each.key.model, each.key.device, each.status, each.reason.partition(". ")[0]) for each in run.results]
+    assert found == [
         ("resnet51", "cpu", "unavailable", "There is no model 'resnet51'"),
         ("resnet51", "tpu", "unavailable", "There is no model 'resnet51'"),
         (models[1], "cpu", "ok", ""),
