@@ -14,7 +14,7 @@ from labs_lib.inference_bench import profile_command
 from labs_lib.inference_bench.layers import count_layers
 from labs_lib.inference_bench.panels import BYTES, block_layers, roofline_panel
 from labs_lib.inference_bench.profile import layers
-from labs_lib.inference_bench.profile_pictures import HEAD, roofline_picture, rows, time_picture
+from labs_lib.inference_bench.profile_pictures import HEAD, grouped, roofline_picture, rows, time_picture, together
 from labs_lib.inference_bench.report import read_profile
 from labs_lib.roofline import Rate, Roof
 
@@ -106,6 +106,24 @@ def test_pictures_say_what_they_show(profiled):
     assert bars.png.startswith(PNG)
     assert "layers without products (1, " in roof.says
     assert "(modelled)" in bars.says
+
+
+def test_layers_that_count_the_same_are_one_row(limits):
+    """Two equal layers and one that is wider: the first two differ in the number of their names only."""
+    linear = torch.nn.Linear
+    found = layers(
+        torch.nn.Sequential(linear(8, 8), torch.nn.ReLU(), linear(8, 8), linear(8, 16)), torch.ones(2, 8), limits=limits
+    )
+    groups = {together(group).name: group for group in grouped(found)}
+    assert set(groups) == {"*", "1", "3"}
+    both = together(groups["*"])
+    assert {row.name for row in groups["*"]} == {"0", "2"}
+    assert (both.layer.calls, both.layer.flops) == (2, 2 * 2 * 2 * 8 * 8)
+    assert both.layer.bytes_moved == 2 * found["0"].layer.bytes_moved
+    assert both.layer.flops_by_dtype == {"float32": both.layer.flops}
+    assert both.seconds == found["0"].seconds + found["2"].seconds
+    assert both.least.low == pytest.approx(2 * found["0"].least.low)
+    assert sum(len(group) for group in grouped(found)) == len(found.rows)
 
 
 def test_a_model_without_products_has_pictures_too(limits):
