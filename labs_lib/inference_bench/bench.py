@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,12 +11,13 @@ from labs_lib.errors import LabError
 from labs_lib.inference_bench.exports import export
 from labs_lib.inference_bench.results import Run, run_of
 from labs_lib.inference_bench.rows import Settings
-from labs_lib.inference_bench.sweep import sweep
+from labs_lib.inference_bench.sweep import SAMPLE_S, sweep
 from labs_lib.inference_bench.variants import variants_named
 from labs_lib.machine import preset
 
 BATCH_SIZES = (1, 4, 8)
-ROUNDS = 20  # 12 are the fewest that leave an interval where a hundred configurations are compared
+ROUNDS = 20  # at least, two for each replicate that `noise` makes of them
+LEAST_S = 6.0  # of samples of each model, one configuration after the other: a neighbour's moment is shorter
 
 
 def benchmark(
@@ -25,11 +27,13 @@ def benchmark(
     devices: Sequence[str] = ("cpu",),
     *,
     threads: int = 1,
-    rounds: int = ROUNDS,
+    rounds: int | None = None,
     input: str | None = None,
     folder: Path | str | None = None,
 ) -> Run:
     """Latency, throughput and memory of models, for all batch sizes, variants (None: all) and devices.
+
+    Without `rounds` there are 20, and more where a model has few configurations, see `rounds_for`.
 
     `models` and `input`: see `models.load`. With a `folder` the rows are kept there, with bench.json and bench.csv, and
     the same call goes on with an interrupted run. What cannot be measured is in the result with its reason.
@@ -45,16 +49,18 @@ def benchmark(
     for what, values in (("models", models), ("batch_sizes", batch_sizes), ("devices", devices)):
         if isinstance(values, str) or not isinstance(values, Sequence) or not values:
             raise LabError(f"{what} is {values!r}.", "It is a list of at least one.", "Give for instance a tuple.")
-    for what, values in (("batch_sizes", batch_sizes), ("threads", [threads]), ("rounds", [rounds])):
+    counts = [] if rounds is None else [rounds]
+    for what, values in (("batch_sizes", batch_sizes), ("threads", [threads]), ("rounds", counts)):
         if not all(type(value) is int and value > 0 for value in values):
             raise LabError(f"{what} is {values!r}.", "", "Give whole numbers above 0.")
+    chosen = variants_named(variants)
     settings = Settings(
         models=tuple(dict.fromkeys(models)),
         devices=tuple(dict.fromkeys(devices)),
         batch_sizes=tuple(sorted(set(batch_sizes))),
-        variants=variants_named(variants),
+        variants=chosen,
         threads=threads,
-        rounds=rounds,
+        rounds=rounds or rounds_for(len(set(batch_sizes)) * len(chosen), SAMPLE_S[preset()]),
         preset=preset(),
         input=input,
     )
@@ -66,3 +72,12 @@ def benchmark(
     run = run_of(journal.header, journal.rows)
     export(run, Path(folder))
     return run
+
+
+def rounds_for(configurations: int, sample_s: float) -> int:
+    """How many rounds a model of so many configurations has: few would all fall into the same moment.
+
+    >>> rounds_for(2, 0.03), rounds_for(21, 0.03)
+    (100, 20)
+    """
+    return max(ROUNDS, math.ceil(LEAST_S / (configurations * sample_s)))

@@ -38,7 +38,9 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     )
     bench.add_argument("--input", metavar="SHAPE[:DTYPE]", help="of one sample of your own model, such as 3x224x224")
     bench.add_argument("--threads", type=arguments.count, default=1, metavar="N", help="threads of torch (1)")
-    bench.add_argument("--rounds", type=arguments.count, default=20, metavar="N", help="repetitions (20)")
+    bench.add_argument(
+        "--rounds", type=arguments.count, metavar="N", help="repetitions (20, and more for few configurations)"
+    )
     bench.add_argument("--preset", choices=PRESETS, help="sizes of the models; ci: the smallest (LABS_PRESET, or lab)")
     bench.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the run; an interrupted one is continued (a new folder)"

@@ -109,7 +109,9 @@ def _timed(a: Result, b: Result, confidence: float) -> Change:
     for name in ("parameters", "input_shape", "dtype"):
         if a.info[name] != b.info[name]:
             return Change(a.key, OTHER_MODEL, f"{name}: {a.info[name]} in A, {b.info[name]} in B", seconds)
-    shifts = [shift(one, other, confidence) for one, other in zip(scaled(a, a), scaled(b, a), strict=True)]
+    rounds = min(len(a.rounds), len(b.rounds))  # of as many each: the fastest of more is faster
+    replicates = (scaled(each.rounds[:rounds], a) for each in (a, b))
+    shifts = [shift(one, other, confidence) for one, other in zip(*replicates, strict=True)]
     low, high = math.exp(min(each.low for each in shifts)), math.exp(max(each.high for each in shifts))
     least = max(LEAST, drift(a) or math.inf, drift(b) or math.inf)
     verdict = SLOWER if low > least else FASTER if high < 1 / least else INDISTINGUISHABLE

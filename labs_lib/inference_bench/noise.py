@@ -1,10 +1,16 @@
-"""How far two series of rounds are apart, and how far a machine's own drift makes them seem so.
+"""How far two runs of a configuration are apart, and how far a machine's own drift makes them seem so.
 
-The fastest call of a round stands for it, without the time that other processes took of it: a neighbour only ever adds
-time. What remains is the machine's drift, which the control beside each round shows and takes out. It is taken out in
-three ways, because nobody knows which part of the machine a model waits for: with the control's product alone, and
-with the time modelled from the model's operations and bytes, which come from the last cache or from memory. A
-difference must show in all three.
+Other processes only ever add time: they take the core, which `busy` leaves out, and they fill the caches and the
+memory's channels, for anything from a millisecond to minutes, which no clock leaves out. So the fastest of many calls,
+spread over many seconds, is the time of the code (Chen and Revels 2016, "Robust benchmarking in noisy environments");
+the median call is that of the code and of the neighbours of that minute.
+
+How far such a minimum is from another run's is told by replicates (Mahalanobis 1946, "Recent experiments in
+statistical sampling": interpenetrating samples). The rounds are dealt out in turn to GROUPS of them, so that each is
+spread over the whole run, and a replicate is its fastest call in units of its fastest control, which takes out what
+the machine's speed itself does. It is taken out in three ways, because nobody knows which part of the machine a model
+waits for: with the control's product alone, and with the time modelled from the model's operations and bytes, which
+come from the last cache or from memory. A difference must show in all three.
 """
 
 from __future__ import annotations
@@ -19,21 +25,29 @@ from labs_lib.inference_bench.control import Speed, modelled_seconds
 from labs_lib.timing import Interval
 
 if TYPE_CHECKING:
-    from labs_lib.inference_bench.results import Result
+    from labs_lib.inference_bench.results import Result, Round
 
 
-def scaled(result: Result, work: Result) -> list[list[float]]:
-    """For each yardstick a series over the rounds: the logarithm of the fastest call, in units of the control.
+GROUPS = 10  # replicates. Two times ten leave an interval for up to some 4,000 configurations
+
+
+def scaled(rounds: Sequence[Round], work: Result) -> list[list[float]]:
+    """For each yardstick the replicates: the logarithm of the fastest call, in units of the fastest control.
 
     Operations and bytes are those of `work`: what two runs are held against must not differ.
     """
-    fastest = [math.log(min(one.busy)) for one in result.rounds]
-    speeds = [Speed(min(one.product), min(one.near), min(one.far)) for one in result.rounds]
+    return [list(each) for each in zip(*(_floor(rounds[n::GROUPS], work) for n in range(min(GROUPS, len(rounds)))))]
+
+
+def _floor(rounds: Sequence[Round], work: Result) -> list[float]:
+    """For each yardstick the logarithm of the fastest call of some rounds, in units of their fastest control."""
+    fastest = min(min(one.busy) for one in rounds)
+    speed = Speed(*(min(min(getattr(one, name)) for one in rounds) for name in ("product", "near", "far")))
     flops, size = work.flops or 0, work.info["weight_bytes"]
-    yardsticks = [[speed.product for speed in speeds]]
+    yardsticks = [speed.product]
     if flops + size:
-        yardsticks += zip(*(modelled_seconds(flops, size, speed, result.key.device) for speed in speeds), strict=True)
-    return [[a - math.log(b) for a, b in zip(fastest, yardstick, strict=True)] for yardstick in yardsticks]
+        yardsticks += modelled_seconds(flops, size, speed, work.key.device)
+    return [math.log(fastest / yardstick) for yardstick in yardsticks]
 
 
 def shift(a: Sequence[float], b: Sequence[float], confidence: float) -> Interval:
@@ -73,12 +87,13 @@ def _rank(few: int, many: int, confidence: float) -> int:
 
 
 def drift(result: Result) -> float | None:
-    """The factor between the medians of the first and the second half of a run's rounds, the control taken out.
+    """The factor between the fastest calls of the first and of the second half of a run, the control taken out.
 
     At least 1: the largest among the yardsticks. By so much the same code differs from itself within a run, in what
-    lasts longer than a round; what changes from round to round is in the interval of `shift`. None with one round.
+    lasts for half of it, which the replicates of `scaled` share and so cannot show. None with one round.
     """
     half = len(result.rounds) // 2
     if half == 0:
         return None
-    return math.exp(max(abs(median(series[:half]) - median(series[half:])) for series in scaled(result, result)))
+    halves = (_floor(rounds, result) for rounds in (result.rounds[:half], result.rounds[half:]))
+    return math.exp(max(abs(first - second) for first, second in zip(*halves, strict=True)))

@@ -100,7 +100,7 @@ def findings(results: Sequence[Result]) -> list[str]:
     drifts = [found for result in results if (found := drift(result)) is not None]
     if drifts:
         said.append(
-            "The first and the second half of the rounds differ by a factor of "
+            "The fastest calls of the first and of the second half of the rounds differ by a factor of "
             f"{min(drifts):.2f} to {max(drifts):.2f}, with the control taken out (measured): smaller differences "
             "between configurations say little."
         )

@@ -229,7 +229,7 @@ def _measured_once(bench: Workbench, key: Key, expected: torch.Tensor | None) ->
         raise _GivenUp(WRONG, f"{off:.1e} of the largest value from eager's answer, {variant.tolerance:.0e} allowed")
     peak, peak_by = peak_memory(run, key.device, counted=key.variant not in ("onnx", "int8"))
     work = flops(bench.runner("inference_mode", key.batch)) if key.variant == "eager" else None
-    warm = warm_up(run)
+    warm = warm_up(run, key.device)
     facts = {
         "build_seconds": build_s,
         "difference": off,

@@ -10,6 +10,7 @@ import pytest
 from labs_lib.cli import BAD_INPUT, FINE, GATE_FAILED, main
 from labs_lib.errors import LabError
 from labs_lib.inference_bench import benchmark
+from labs_lib.inference_bench.bench import rounds_for
 from tests.inference_bench.test_bench_sweep import name_of as name_of_sweep
 from tests.inference_bench.test_bench_sweep import said
 
@@ -59,6 +60,23 @@ def test_bench_report_and_diff(tmp_path, capsys):
     assert {change["verdict"] for change in found["changes"]} == {"slower", "only in one"}
     assert main(["bench-diff", str(tmp_path / "slow.json"), str(a)]) == FINE
     assert "4 faster" in capsys.readouterr().out
+
+
+def test_few_configurations_have_more_rounds():
+    """So that the samples of a model take six seconds; twenty rounds at the least."""
+    assert [rounds_for(number, 0.03) for number in (1, 2, 9, 10, 21)] == [200, 100, 23, 20, 20]
+    assert rounds_for(1, 0.2) == 30
+
+
+def test_rounds_that_are_given_are_done(tmp_path, monkeypatch):
+    asked = []
+    module = sys.modules["labs_lib.inference_bench.bench"]
+    monkeypatch.setenv("LABS_PRESET", "ci")
+    monkeypatch.setattr(module, "sweep", lambda settings, folder: asked.append(settings.rounds) or 1 / 0)
+    for rounds in (None, 7):
+        with pytest.raises(ZeroDivisionError):
+            benchmark("resnet50", (1,), ["inference_mode"], rounds=rounds)
+    assert asked == [100, 7]
 
 
 def test_a_finished_run_is_not_measured_again(tmp_path, capsys):
@@ -145,7 +163,7 @@ def test_mistakes_are_one_line(arguments, says, capsys, tmp_path, monkeypatch):
         (["resnet50", [1], None, "cpu"], {}, "devices is 'cpu'"),
         (["resnet50", [1], "fp4"], {}, "There is no variant 'fp4'"),
         (["resnet50"], {"threads": 0}, "threads is [0]"),
-        (["resnet50"], {"rounds": None}, "rounds is [None]"),
+        (["resnet50"], {"rounds": 0}, "rounds is [0]"),
         (["resnet50"], {"folder": "/dev/null/x"}, "Can't write"),
     ],
 )

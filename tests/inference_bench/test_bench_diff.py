@@ -102,11 +102,67 @@ def test_a_run_that_drifted_calls_only_more_than_its_drift():
 
 def test_rounds_that_scatter_are_no_drift():
     """A slow round here and there widens the interval; it does not raise the factor that is called."""
-    draws = random.Random(9)
-    a, b = ([result(draws, seconds * n, rounds=1).rounds[0] for n in (1, 1.5) * 10] for seconds in (0.01, 0.02))
-    a, b = (Result(Key("m", "cpu", "eager", 1), "ok", "", INFO, FACTS, FLOPS, tuple(rounds)) for rounds in (a, b))
+    a, b = (made_of(rounds_of([seconds * n for n in (1, 1.5) * 10])) for seconds in (0.01, 0.02))
     (change,) = compare_runs(run(a), run(b)).changes
     assert (change.least, change.verdict) == (1.1, "slower")
+
+
+def rounds_of(busy, product=0.001):
+    """Rounds with one call of so many seconds each; the control needs always the same, or a list of seconds."""
+    products = product if isinstance(product, list) else [product] * len(busy)
+    return tuple(
+        Round((each,), (each,), (one, one), (one / 5, one / 5), (2 * one, 2 * one))
+        for each, one in zip(busy, products, strict=True)
+    )
+
+
+def made_of(rounds):
+    return Result(Key("m", "cpu", "eager", 1), "ok", "", INFO, FACTS, FLOPS, rounds)
+
+
+def test_a_replicate_is_the_fastest_of_rounds_from_all_over_the_run():
+    busy = [2.0] * 30
+    for place, seconds in ((0, 1.0), (13, 1.1), (29, 1.2)):  # replicates 0, 3 and 9
+        busy[place] = seconds
+    product = [0.002] * 30
+    product[20] = 0.001  # replicate 0: another of its rounds than that of the fastest call
+    one = made_of(rounds_of(busy, product))
+    found = [math.exp(value) for value in scaled(one.rounds, one)[0]]
+    assert found == pytest.approx([1000, 1000, 1000, 550, 1000, 1000, 1000, 1000, 1000, 600])
+    assert len(scaled(one.rounds[:4], one)[0]) == 4  # no more replicates than rounds
+
+
+def disturbed(draws, seconds, neighbours, rounds=100):
+    """The time of the code, which a call in six reaches; the others take up to `neighbours` times as long."""
+    return made_of(
+        rounds_of([seconds * math.exp(draws.choice([0] + [draws.uniform(0, math.log(neighbours))] * 5)
+                                      + abs(draws.gauss(0, 0.01))) for _ in range(rounds)])
+    )  # fmt: skip
+
+
+def test_neighbours_that_last_as_long_as_a_run_are_no_slow_down_and_hide_none():
+    """The usual call of one run takes 1.6 times that of the other: it is the neighbours', and the fastest is not."""
+    draws = random.Random(13)
+    calm, loud = 1.1, 2.5
+    same = Counter(verdict(disturbed(draws, 0.01, calm), disturbed(draws, 0.01, loud)) for _ in range(40))
+    slower = Counter(verdict(disturbed(draws, 0.01, loud), disturbed(draws, 0.013, calm)) for _ in range(40))
+    assert (same["slower"], slower["slower"]) == (0, 40)
+
+
+def test_the_fastest_of_more_rounds_is_no_slow_down():
+    """A has five times as many: only as many as B has are compared."""
+    draws = random.Random(14)
+    pairs = [[[0.01 * math.exp(draws.uniform(0, 1)) for _ in range(n)] for n in (100, 20)] for _ in range(40)]
+    changes = [compare_runs(run(made_of(rounds_of(a))), run(made_of(rounds_of(b)))).changes[0] for a, b in pairs]
+    assert math.exp(sum(math.log(change.ratio) for change in changes) / 40) == pytest.approx(1, abs=0.05)
+
+
+def test_the_drift_is_between_the_fastest_of_the_halves():
+    busy = [1.5, 1.0, 1.7, 1.2, 1.9, 1.3]
+    assert drift(made_of(rounds_of(busy))) == pytest.approx(1.2)
+    assert drift(made_of(rounds_of(busy[::-1]))) == pytest.approx(1.2)
+    assert drift(made_of(rounds_of([1.0, 1.2], [0.001, 0.0012]))) == pytest.approx(1.0)  # the machine's own
+    assert drift(made_of(rounds_of(busy[:1]))) is None
 
 
 def test_the_more_is_compared_the_more_it_takes():
@@ -196,7 +252,7 @@ def test_a_run_comes_back_from_its_file_as_it_was(tmp_path):
     after = read_run(tmp_path / "bench.json")
     assert after.as_dict() == before.as_dict()
     assert str(after) == str(before)
-    assert [scaled(one, one) for one in after.measured] == [scaled(one, one) for one in before.measured]
+    assert [scaled(one.rounds, one) for one in after.measured] == [scaled(one.rounds, one) for one in before.measured]
 
 
 @pytest.mark.parametrize(

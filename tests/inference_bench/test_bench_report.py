@@ -133,7 +133,7 @@ def test_findings_compare_float32_with_the_product_and_gradients_with_none():
     said = " ".join(findings(run.measured))
     assert "inference_mode at batch 1" in said
     assert "the peak is 40.0 KiB where gradients are recorded, 32.0 KiB in inference_mode" in said
-    assert "The first and the second half of the rounds differ by a factor of" in said
+    assert "The fastest calls of the first and of the second half of the rounds differ by a factor of" in said
 
 
 def test_an_interrupted_run_is_reported_as_incomplete():

@@ -242,7 +242,7 @@ def test_names_of_variants():
 
 def test_the_threads_are_pinned_while_it_measures(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(sweep_module, "warm_up", lambda run: seen.append(torch.get_num_threads()) or warm_up(run))
+    monkeypatch.setattr(sweep_module, "warm_up", lambda run, *device: seen.append(torch.get_num_threads()) or warm_up(run, *device))
     sweep(Settings((name_of("linear"),), ("cpu",), (1,), ("eager",), 2, 1, "ci", "3"), tmp_path)
     assert seen == [2]
 
@@ -257,7 +257,8 @@ def test_warm_up_ends_when_calls_get_no_faster(monkeypatch):
     taken = iter([8.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.25, 0.25, 0.25, 0.25])
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr(warm_up_module, "MOST_S", 100.0)
-    monkeypatch.setattr(calls_module, "perf_counter", lambda: clock.now)
+    for hand in ("perf_counter", "process_time"):
+        monkeypatch.setattr(calls_module, hand, lambda: clock.now)
 
     def run():
         clock.now += next(taken)
@@ -268,12 +269,26 @@ def test_warm_up_ends_when_calls_get_no_faster(monkeypatch):
 
 def test_a_slow_model_is_not_warmed_up_for_long(monkeypatch):
     clock = SimpleNamespace(now=0.0)
-    monkeypatch.setattr(calls_module, "perf_counter", lambda: clock.now)
+    for hand in ("perf_counter", "process_time"):
+        monkeypatch.setattr(calls_module, hand, lambda: clock.now)
 
     def run():
         clock.now += 5.0
 
     assert warm_up(run).calls == 1
+
+
+def test_a_warm_call_is_sized_without_what_others_took_of_it(monkeypatch):
+    """Half of each call another process has the core: samples of that would be too short."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr(calls_module, "perf_counter", lambda: clock.now)
+    monkeypatch.setattr(calls_module, "process_time", lambda: clock.now / 2)
+    monkeypatch.setattr(calls_module, "_switches", lambda: 0)
+
+    def run():
+        clock.now += 0.5
+
+    assert warm_up(run) == warm_up_module.Warm(4, 0.25)
 
 
 def test_keys_are_said_in_words():
