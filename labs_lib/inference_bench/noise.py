@@ -36,7 +36,8 @@ def scaled(rounds: Sequence[Round], work: Result) -> list[list[float]]:
 
     Operations and bytes are those of `work`: what two runs are held against must not differ.
     """
-    return [list(each) for each in zip(*(_floor(rounds[n::GROUPS], work) for n in range(min(GROUPS, len(rounds)))))]
+    floors = [_floor(rounds[n::GROUPS], work) for n in range(min(GROUPS, len(rounds)))]
+    return [list(each) for each in zip(*floors, strict=True)]
 
 
 def _floor(rounds: Sequence[Round], work: Result) -> list[float]:

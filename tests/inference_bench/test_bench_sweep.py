@@ -242,7 +242,8 @@ def test_names_of_variants():
 
 def test_the_threads_are_pinned_while_it_measures(tmp_path, monkeypatch):
     seen = []
-    monkeypatch.setattr(sweep_module, "warm_up", lambda run, *device: seen.append(torch.get_num_threads()) or warm_up(run, *device))
+    noted = lambda run, device: seen.append(torch.get_num_threads()) or warm_up(run, device)  # noqa: E731
+    monkeypatch.setattr(sweep_module, "warm_up", noted)
     sweep(Settings((name_of("linear"),), ("cpu",), (1,), ("eager",), 2, 1, "ci", "3"), tmp_path)
     assert seen == [2]
 
