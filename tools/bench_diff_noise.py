@@ -1,6 +1,6 @@
 """Does bench-diff cry wolf, and does it sleep? Pairs of runs of the same code, and of code with a planted slow-down.
 
-    python -m tools.bench_diff_noise             # some ten minutes
+    python -m tools.bench_diff_noise             # some twenty minutes
     python -m tools.bench_diff_noise --pairs 3   # shows that it works
 
 Each run is a process of its own. A busy loop runs beside all of them, as on a machine that somebody works on. The

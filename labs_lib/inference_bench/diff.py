@@ -1,11 +1,11 @@
 """Two runs compared, configuration by configuration: which became slower or faster, beyond what noise explains.
 
-Three things make two runs of the same code differ. Within a run the rounds scatter: the interval of the ratio comes
-from their ranks, and is widened for the number of configurations (Bonferroni), so that among all of them a false claim
-is rare. Between runs the machine drifts: see `noise`. And a process finds its memory laid out by chance (Mytkowicz et
-al. 2009, "Producing wrong data without doing anything obviously wrong!"), and its neighbours as they are, for as long
-as it runs: so a difference is called only where the whole interval is beyond 10 %, and beyond what the two halves of
-either run differ by.
+Three things make two runs of the same code differ. Within a run the fastest calls scatter: the interval of the ratio
+comes from the ranks of its replicates, and is widened for the number of configurations (Bonferroni), so that among all
+of them a false claim is rare. Between runs the machine drifts: see `noise`. And a process finds its memory laid out by
+chance (Mytkowicz et al. 2009, "Producing wrong data without doing anything obviously wrong!"), and its neighbours as
+they are, for as long as it runs: so a difference is called only where the whole interval is beyond 10 %, and beyond
+what the fastest calls of the two halves of either run differ by.
 """
 
 from __future__ import annotations

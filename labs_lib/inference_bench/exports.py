@@ -3,9 +3,9 @@
 `bench.csv` has a line for each configuration with the columns of `COLUMNS`; `bench.json` has the same fields under
 "results", the header of the run, and "schema": 1, which grows when a field changes its meaning. Times are seconds,
 sizes bytes, throughput samples a second, `flops` products only with a multiply-add as 2. Fields that end in `_low` and
-`_high` are the ends of a 95 % interval, empty (null) where too few values bound it. `drift` is the factor between the
-fastest calls of the two halves of the rounds, the control taken out. What was not measured is empty, and `status` and
-`reason` say why. JSON has each round's `rounds` in addition: the seconds of each call, those without what other
+`_high` are the ends of a 95 % interval, empty (null) where too few values bound it. `drift` is the factor between
+the fastest calls of the two halves of the rounds, the control taken out. What was not measured is empty, and `status`
+and `reason` say why. JSON has each round's `rounds` in addition: the seconds of each call, those without what other
 processes took of them (`busy`), and the control's `product`, `near` and `far` copy just before and just after.
 """
 

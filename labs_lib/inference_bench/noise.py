@@ -27,8 +27,7 @@ from labs_lib.timing import Interval
 if TYPE_CHECKING:
     from labs_lib.inference_bench.results import Result, Round
 
-
-GROUPS = 10  # replicates. Two times ten leave an interval for up to some 4,000 configurations
+GROUPS = 10  # replicates. Two times ten leave an interval for up to some 4,600 configurations
 
 
 def scaled(rounds: Sequence[Round], work: Result) -> list[list[float]]:
@@ -36,8 +35,8 @@ def scaled(rounds: Sequence[Round], work: Result) -> list[list[float]]:
 
     Operations and bytes are those of `work`: what two runs are held against must not differ.
     """
-    floors = [_floor(rounds[n::GROUPS], work) for n in range(min(GROUPS, len(rounds)))]
-    return [list(each) for each in zip(*floors, strict=True)]
+    replicates = [_floor(rounds[n::GROUPS], work) for n in range(min(GROUPS, len(rounds)))]
+    return [list(series) for series in zip(*replicates, strict=True)]
 
 
 def _floor(rounds: Sequence[Round], work: Result) -> list[float]:

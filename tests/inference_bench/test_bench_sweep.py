@@ -158,8 +158,9 @@ def test_what_fails_is_one_row_with_its_reason_and_the_rest_goes_on(tmp_path, ca
     assert line.endswith("eager, batch 2, cpu: failed: ValueError: two is too many")
 
 
-def test_what_fails_while_it_is_timed_is_a_row_too(tmp_path, capsys):
+def test_what_fails_while_it_is_timed_is_a_row_too(tmp_path, capsys, monkeypatch):
     Unfinished.calls = 0
+    monkeypatch.setattr(sweep_module, "warm_up", lambda *_: warm_up_module.Warm(1, 1e-3))  # else it may fail in there
     journal = sweep(settings("Unfinished", batches=(1,), rounds=3), tmp_path)
     failed = [row for row in journal.rows if row["status"] == "failed"]
     assert [(row["kind"], row["reason"]) for row in failed] == [("round", "RuntimeError: worn out")]
@@ -242,8 +243,12 @@ def test_names_of_variants():
 
 def test_the_threads_are_pinned_while_it_measures(tmp_path, monkeypatch):
     seen = []
-    noted = lambda run, device: seen.append(torch.get_num_threads()) or warm_up(run, device)  # noqa: E731
-    monkeypatch.setattr(sweep_module, "warm_up", noted)
+
+    def watched(*run_and_device):
+        seen.append(torch.get_num_threads())
+        return warm_up(*run_and_device)
+
+    monkeypatch.setattr(sweep_module, "warm_up", watched)
     sweep(Settings((name_of("linear"),), ("cpu",), (1,), ("eager",), 2, 1, "ci", "3"), tmp_path)
     assert seen == [2]
 
@@ -286,10 +291,11 @@ def test_a_warm_call_is_sized_without_what_others_took_of_it(monkeypatch):
     monkeypatch.setattr(calls_module, "process_time", lambda: clock.now / 2)
     monkeypatch.setattr(calls_module, "_switches", lambda: 0)
 
-    def run():
-        clock.now += 0.5
+    def run(seconds):
+        clock.now += seconds
 
-    assert warm_up(run) == warm_up_module.Warm(4, 0.25)
+    assert warm_up(lambda: run(0.5)) == warm_up_module.Warm(4, 0.25)
+    assert warm_up(lambda: run(1.5)).calls == 2  # two seconds are two seconds of who waits
 
 
 def test_keys_are_said_in_words():
