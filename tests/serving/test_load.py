@@ -103,6 +103,7 @@ def test_what_hangs_up_and_what_is_too_slow():
         assert load(url, timeout_s=0.5).statuses[TIMEOUT] == 1
 
 
+@pytest.mark.timing
 def test_an_open_loop_charges_a_stall_to_all_who_came_and_a_closed_one_to_one():
     """The service stops for 0.3 s once. Of 150 a second some 45 arrive meanwhile; of one client, one."""
     stall = threading.Lock()
@@ -120,7 +121,7 @@ def test_an_open_loop_charges_a_stall_to_all_who_came_and_a_closed_one_to_one():
         closed = serving.closed_loop(url, clients=1, seconds=1, files=FILES, answers=LABELS)
     slow = [sum(latency > 100 for latency in result.latencies_ms) for result in (opened, closed)]
     assert slow[0] >= 15
-    assert slow[1] == 1
+    assert 1 <= slow[1] <= 3  # a busy machine may add its own
     assert closed.right == len(closed.outcomes)
 
 

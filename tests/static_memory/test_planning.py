@@ -84,6 +84,7 @@ def test_more_time_is_never_worse():
     assert heights == sorted(heights, reverse=True)
 
 
+@pytest.mark.timing
 def test_many_buffers_end_near_the_bound_within_the_limit():
     some = mixture(random.Random(6), 18_000)
     start = time.monotonic()
