@@ -72,7 +72,7 @@ def test_server_that_ends_at_once_is_reported():
         subprocess.Popen([sys.executable, "-c", "raise SystemExit(3)"]) as server,
         pytest.raises(start_app.StartError, match="exit code 3"),
     ):
-        start_app.wait_until_serving(server, port=1)
+        start_app.wait_until_serving(server, port=1, name="Voila")
 
 
 def test_a_kernel_that_does_not_listen_is_ended_too(taken):
@@ -85,7 +85,7 @@ def test_a_kernel_that_does_not_listen_is_ended_too(taken):
     )
     with subprocess.Popen([sys.executable, "-c", parent], stdout=subprocess.PIPE, text=True) as server:
         kernel = psutil.Process(int(server.stdout.readline()))
-        start_app.wait_until_serving(server, taken)
+        start_app.wait_until_serving(server, taken, "Voila")
         start_app.stop(server)
         deadline = time.monotonic() + 10
         while kernel.is_running() and kernel.status() != psutil.STATUS_ZOMBIE and time.monotonic() < deadline:

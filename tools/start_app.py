@@ -17,7 +17,7 @@ import webbrowser
 import psutil
 
 from tools import start_lab
-from tools.start_lab import PORTS_TRIED, ROOT, START_TIMEOUT_S, StartError, has_browser, interrupt, is_free
+from tools.start_lab import PORTS_TRIED, ROOT, StartError, has_browser, interrupt, is_free, wait_until_serving
 
 NOTEBOOK = "notebooks/analyzer.ipynb"
 FIRST_PORT = 8866
@@ -62,19 +62,6 @@ def environment(token: str) -> dict[str, str]:
     return os.environ | folders | {"JUPYTER_TOKEN": token}
 
 
-def wait_until_serving(server: subprocess.Popen, port: int) -> None:
-    """Return when the port answers. Raises StartError if the server ends first or takes too long."""
-    deadline = time.monotonic() + START_TIMEOUT_S
-    while time.monotonic() < deadline:
-        if server.poll() is not None:
-            raise StartError(f"Voila ended with exit code {server.returncode}; its own words are above.")
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise StartError(f"Voila did not answer within {START_TIMEOUT_S:.0f} s. Try again.")
-
-
 def stop(server: subprocess.Popen) -> None:
     """End the server and its kernels, each of which runs in a session of its own; what doesn't listen is killed."""
     try:
@@ -99,7 +86,7 @@ def serve(port: int) -> int:
     parent = os.getppid()
     server = subprocess.Popen(command(port), cwd=ROOT, env=environment(token))
     try:
-        wait_until_serving(server, port)
+        wait_until_serving(server, port, "Voila")
         opened = has_browser() and webbrowser.open(address)
         print("\nThe analyzer is open in your browser:" if opened else "\nOpen this address in a browser:")
         print(f"    {address}\nCtrl-C stops it.", flush=True)

@@ -87,17 +87,17 @@ def has_browser() -> bool:
     return True
 
 
-def wait_until_serving(server: subprocess.Popen, port: int) -> None:
-    """Return when the port answers. Raises StartError if the server ends first or takes too long."""
+def wait_until_serving(server: subprocess.Popen, port: int, name: str = "JupyterLab") -> None:
+    """Return when the port answers. Raises StartError if the server, called `name`, ends first or takes too long."""
     deadline = time.monotonic() + START_TIMEOUT_S
     while time.monotonic() < deadline:
         if server.poll() is not None:
-            raise StartError(f"JupyterLab ended with exit code {server.returncode}; its own words are above.")
+            raise StartError(f"{name} ended with exit code {server.returncode}; its own words are above.")
         with socket.socket() as probe:
             if probe.connect_ex(("127.0.0.1", port)) == 0:
                 return
         time.sleep(0.05)
-    raise StartError(f"JupyterLab did not answer within {START_TIMEOUT_S:.0f} s. Try again.")
+    raise StartError(f"{name} did not answer within {START_TIMEOUT_S:.0f} s. Try again.")
 
 
 def stop(server: subprocess.Popen) -> None:

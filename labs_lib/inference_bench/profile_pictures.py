@@ -238,7 +238,7 @@ def time_picture(profile: Profile, top: int = TOP) -> Picture:
     axes.set_yticks(range(len(shown)), [f"{_short(row.name)} ({row.layer.kind})" for row in shown], fontsize=8)
     axes.invert_yaxis()
     axes.set_xlabel("ms in one call (lines: 95 % interval of the median; band of the measured limits)")
-    axes.margins(x=0.45)
+    axes.margins(x=0.65)
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=2, frameon=False)
     return render(figure, profile.sentence)
 

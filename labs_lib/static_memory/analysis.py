@@ -218,15 +218,19 @@ def read_values(path: str | Path) -> np.ndarray:
         raise LabError(f"Can't read {path}: {error.strerror}.", "", "Give the path of a CSV file.") from None
     if len(data) > MAX_BYTES:
         raise _too_many(str(path))
+    return parse_values(decoded(data, str(path)), str(path))
+
+
+def decoded(data: bytes, source: str) -> str:
+    """The text of a CSV file; `source` names it in the LabError that is raised where it is no text."""
     try:
-        text = data.decode("utf-8-sig")
+        return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise LabError(
-            f"{path} is no text file.",
-            f"Byte {error.start} is not UTF-8.",
+            f"{source} is no text file.",
+            f"Byte {error.start + 1} is not UTF-8.",
             "Save it as CSV: numbers separated by commas.",
         ) from None
-    return parse_values(text, str(path))
 
 
 def _number(field: str, source: str, line: int, place: int) -> float:

@@ -18,7 +18,7 @@ from labs_lib.errors import LabError
 from labs_lib.figures import NAIVE, NEUTRAL, OPTIMISED, Picture
 from labs_lib.journal import record
 from labs_lib.machine import fingerprint
-from labs_lib.static_memory.analysis import Analysis, analyze, parse_values, tiled
+from labs_lib.static_memory.analysis import Analysis, analyze, decoded, parse_values, tiled
 from labs_lib.static_memory.graph import lifetimes
 from labs_lib.static_memory.panels import mlp_graph
 from labs_lib.static_memory.pictures import arena_picture, memory_picture
@@ -99,14 +99,7 @@ def numbers(data: bytes | str, source: str = "the box") -> np.ndarray:
             "Give a part of them: short inputs are repeated until they fill the batch.",
         )
     if isinstance(data, bytes):
-        try:
-            data = data.decode("utf-8-sig")
-        except UnicodeDecodeError as error:
-            raise LabError(
-                f"{source} is no text file.",
-                f"Byte {error.start + 1} is not UTF-8.",
-                "Save it as CSV: numbers separated by commas.",
-            ) from None
+        data = decoded(data, source)
     return parse_values(data, source)
 
 

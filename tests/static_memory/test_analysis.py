@@ -131,7 +131,7 @@ def test_files_that_cannot_be_read(tmp_path):
     for path, message in (
         (tmp_path / "missing.csv", "missing.csv: No such file"),
         (tmp_path, "directory"),
-        (garbage, "data.bin is no text file.\nByte 2"),
+        (garbage, "data.bin is no text file.\nByte 3"),
     ):
         with pytest.raises(LabError, match=message):
             read_values(path)
