@@ -21,7 +21,7 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,12 +44,18 @@ SETTINGS = {
 # What a callback raises when a hand moves its widget is shown in no cell: listen to the kernel itself.
 LISTEN = """() => {
     window.labsKernelErrors = [];
-    window.jupyterapp.shell.currentWidget.sessionContext.iopubMessage.connect((_, message) => {
+    jupyterapp.shell.currentWidget.sessionContext.iopubMessage.connect((_, message) => {
         if (message.header.msg_type === 'error' && message.parent_header.msg_type !== 'execute_request')
             window.labsKernelErrors.push(message.content.ename + ': ' + message.content.evalue);
     });
 }"""
 KERNEL_IDLE = "() => jupyterapp.shell.currentWidget?.sessionContext?.session?.kernel?.status === 'idle'"
+# Without the question whether to save: it works on copies.
+CLOSE = """async () => {
+    const notebook = jupyterapp.shell.currentWidget;
+    await notebook.sessionContext.shutdown();
+    notebook.dispose();
+}"""
 CODE_CELLS = "[...jupyterapp.shell.currentWidget.content.model.cells].filter(cell => cell.type === 'code')"
 ERROR_OUTPUTS = f"""() => {CODE_CELLS}
     .flatMap(cell => [...Array(cell.outputs.length).keys()].map(i => [cell.id, cell.outputs.get(i).toJSON()]))
@@ -59,11 +65,10 @@ ALL_RUN = f"() => {CODE_CELLS}.every(cell => cell.executionCount !== null || !ce
 
 
 @contextmanager
-def start_jupyterlab(root: Path) -> Iterator[Callable[[str], str]]:
+def start_jupyterlab(root: Path) -> Iterator[str]:
     """JupyterLab over the folder `root`, without the user's own settings.
 
-    Yields a function from the name of a notebook in `root` to its address. Raises RuntimeError with
-    JupyterLab's own words when it does not come up.
+    Yields its address. Raises RuntimeError with JupyterLab's own words when it does not come up.
     """
     port, token = _free_port(), secrets.token_hex()
     with tempfile.TemporaryDirectory() as own:
@@ -77,7 +82,7 @@ def start_jupyterlab(root: Path) -> Iterator[Callable[[str], str]]:
         try:
             if not _answers(f"http://127.0.0.1:{port}/api", server):
                 raise RuntimeError(f"JupyterLab did not start:\n{log.read_text()}")
-            yield lambda name: f"http://127.0.0.1:{port}/lab/tree/{name}?reset&token={token}"
+            yield f"http://127.0.0.1:{port}/lab?reset&token={token}"
         finally:
             server.terminate()
             server.wait(timeout=30)
@@ -134,13 +139,11 @@ def start_browser() -> Iterator[Browser]:
         browser.close()
 
 
-class NotebookPage:
-    """One notebook, open in JupyterLab in a page of its own."""
+class JupyterLab:
+    """JupyterLab in a page of the browser, with one notebook open in it at a time."""
 
     def __init__(self, browser: Browser, address: str) -> None:
-        """Open the notebook at `address` and wait until its kernel is ready."""
         self.page = page = browser.new_page(viewport={"width": WIDTH, "height": HEIGHT})
-        self.name = Path(urllib.parse.urlsplit(address).path).stem
         self._problems: list[str] = []
         page.on("pageerror", lambda error: self._problems.append(f"page error: {error}"))
         page.on("console", self._console)
@@ -149,11 +152,21 @@ class NotebookPage:
         page.on("response", self._response)
         page.route(BADGE, lambda route: route.fulfill(content_type="image/svg+xml", body=EMPTY_PICTURE))
         page.goto(address, wait_until="domcontentloaded")
-        page.wait_for_selector("#jupyterlab-splash", state="detached", timeout=START_TIMEOUT_S * 1000)
-        page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=START_TIMEOUT_S * 1000)
+        page.wait_for_function("() => window.jupyterapp", timeout=START_TIMEOUT_S * 1000)
+        page.evaluate("async () => { await jupyterapp.restored; }")
+        self.notebook: str | None = None  # the name of the one that is open
+
+    def open(self, name: str) -> None:
+        """Close the notebook that is open, open this one, and wait until its kernel is ready."""
+        if self.notebook is not None:
+            self.page.evaluate(CLOSE)
+            self._problems.clear()
+        self.page.evaluate("async path => { await jupyterapp.commands.execute('docmanager:open', {path}); }", name)
+        self.notebook = name
+        self.page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=START_TIMEOUT_S * 1000)
         # The status bar says "idle" before there is a session: ask the session itself.
-        page.wait_for_function(KERNEL_IDLE, timeout=START_TIMEOUT_S * 1000)
-        page.evaluate(LISTEN)
+        self.wait_until_idle(START_TIMEOUT_S)
+        self.page.evaluate(LISTEN)
 
     def _console(self, message: ConsoleMessage) -> None:
         if message.type == "error":
@@ -178,9 +191,13 @@ class NotebookPage:
         self.page.wait_for_function(ended, timeout=RUN_TIMEOUT_S * 1000, polling=LOOK_EVERY_MS)
         self.settle()
 
+    def wait_until_idle(self, timeout_s: float = RUN_TIMEOUT_S) -> None:
+        """Wait until the kernel has nothing left to do."""
+        self.page.wait_for_function(KERNEL_IDLE, timeout=timeout_s * 1000)
+
     def settle(self) -> None:
         """Wait until the kernel is idle and the page's height no longer changes."""
-        self.page.wait_for_function(KERNEL_IDLE, timeout=RUN_TIMEOUT_S * 1000)
+        self.wait_until_idle()
         height = "() => document.querySelector('.jp-WindowedPanel-outer').scrollHeight"
         before = None
         while before != (before := self.page.evaluate(height)):
@@ -202,7 +219,7 @@ class NotebookPage:
         for number, top in enumerate(range(0, height, screen), start=1):
             notebook.evaluate("(element, top) => { element.scrollTop = top; }", top)
             self.page.wait_for_timeout(200)
-            paths.append(folder / f"{self.name}-{number:02}.png")
+            paths.append(folder / f"{Path(self.notebook).stem}-{number:02}.png")
             notebook.screenshot(path=paths[-1])
         return paths
 
@@ -216,12 +233,13 @@ def main(arguments: list[str] | None = None) -> int:
         parser.error(f"no such notebook: {options.notebook}")
     with tempfile.TemporaryDirectory() as root:
         shutil.copy(options.notebook, root)
-        with start_jupyterlab(Path(root)) as address_of, start_browser() as browser:
-            notebook = NotebookPage(browser, address_of(options.notebook.name))
-            notebook.run_all()
+        with start_jupyterlab(Path(root)) as address, start_browser() as browser:
+            jupyterlab = JupyterLab(browser, address)
+            jupyterlab.open(options.notebook.name)
+            jupyterlab.run_all()
             if options.screenshots:
-                print(*notebook.screenshots(options.screenshots), sep="\n")
-            problems = notebook.problems()
+                print(*jupyterlab.screenshots(options.screenshots), sep="\n")
+            problems = jupyterlab.problems()
     for problem in problems:
         print(f"{options.notebook}: {problem}", file=sys.stderr)
     return int(bool(problems))

@@ -22,7 +22,7 @@ from xml.etree import ElementTree
 from tools.find_browser import find_browser
 
 ROOT = Path(__file__).resolve().parent.parent
-PARALLEL = ["-n", "2", "--dist=loadscope"]
+PARALLEL = ["-n", "4", "--dist=loadscope"]
 NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]
 NO_BROWSER = "NO CHROMIUM OR CHROME FOUND: the browser tests do not run (Debian: sudo apt install chromium)."
 
@@ -83,7 +83,7 @@ def steps() -> list[Step]:
         Step("notebooks", ["pytest", *NBVAL, *PARALLEL, *notebooks]),
         Step("tests", ["pytest", *PARALLEL, "-m", "not timing and not browser"]),
         # Each worker has a JupyterLab and a browser of its own; one file's tests may go to both.
-        Step("browser", ["pytest", "-n", "2", "--dist=worksteal", "-m", "browser"]),
+        Step("browser", ["pytest", "-n", "4", "--dist=worksteal", "-m", "browser"]),
         Step("timing", ["pytest", "-m", "timing and not browser"]),
     ]
 

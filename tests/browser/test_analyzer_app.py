@@ -7,7 +7,6 @@ this looking turns red. Set LABS_SCREENSHOTS to a folder to keep pictures of wha
 import json
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
@@ -20,12 +19,10 @@ from playwright.sync_api import expect
 
 from tests.lab_notebook import code, markdown, notebook
 from tools import start_app
-from tools.browser import NotebookPage, start_browser, start_jupyterlab
-from tools.normal_form import NOTEBOOKS, write
+from tools.normal_form import write
 
 pytestmark = pytest.mark.browser
 
-ANALYZER = NOTEBOOKS / "analyzer.ipynb"
 WAIT_S = 60
 # What Voila shows of a cell that failed, and what the kernel wrote to stderr.
 FAILED = "[data-mime-type='application/vnd.jupyter.stderr'], [data-mime-type='application/vnd.jupyter.error']"
@@ -122,12 +119,6 @@ def voila(folder, path):
         start_app.stop(server)
 
 
-@pytest.fixture(scope="module")
-def browser(browser_path):
-    with start_browser() as browser:
-        yield browser
-
-
 def test_the_page_bears_what_people_do_and_stops_cleanly(browser, tmp_path):
     with make_app(tmp_path) as (app, address):
         page = Page(browser, address)
@@ -222,17 +213,16 @@ def test_a_page_whose_cell_failed_is_red_although_voila_answers_200(browser, tmp
         assert "error" in problem.lower()
 
 
-def test_the_notebook_works_in_jupyterlab(browser, tmp_path):
-    shutil.copy(ANALYZER, tmp_path)
-    with start_jupyterlab(tmp_path) as address_of:
-        opened = NotebookPage(browser, address_of(ANALYZER.name))
-        opened.run_all()
-        message = opened.page.locator(".labs-message")
-        opened.page.locator(".labs-numbers textarea").fill("1, two")
-        opened.page.locator("button.labs-analyze").click()
-        expect(message).to_contain_text("'two' is not a number", timeout=WAIT_S * 1000)
-        opened.page.locator(".labs-numbers textarea").fill("1, 2")
-        opened.page.locator("button.labs-analyze").click()
-        expect(message).to_have_text("Done.", timeout=WAIT_S * 1000)
-        assert opened.page.evaluate("() => window.labsGuard") is True
-        assert opened.problems() == []
+def test_the_notebook_works_in_jupyterlab(jupyterlab):
+    jupyterlab.open("analyzer.ipynb")
+    jupyterlab.run_all()
+    page = jupyterlab.page
+    message = page.locator(".labs-message")
+    page.locator(".labs-numbers textarea").fill("1, two")
+    page.locator("button.labs-analyze").click()
+    expect(message).to_contain_text("'two' is not a number", timeout=WAIT_S * 1000)
+    page.locator(".labs-numbers textarea").fill("1, 2")
+    page.locator("button.labs-analyze").click()
+    expect(message).to_have_text("Done.", timeout=WAIT_S * 1000)
+    assert page.evaluate("() => window.labsGuard") is True
+    assert jupyterlab.problems() == []

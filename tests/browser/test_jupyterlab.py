@@ -4,19 +4,19 @@ Set LABS_SCREENSHOTS to a folder to keep pictures of what was seen.
 """
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Locator, expect
 
 from tests.lab_notebook import code, notebook
-from tools.browser import NotebookPage, start_browser, start_jupyterlab
-from tools.normal_form import NOTEBOOKS, write
+from tools.browser import JupyterLab
+from tools.normal_form import write
 
 pytestmark = pytest.mark.browser
 
 MOVE_TIMEOUT_S = 60
+LOOK_EVERY_MS = 100
 # All that a panel shows except the controls themselves: the pictures, by their addresses, and the text.
 SHOWN = """panel => {
     const copy = panel.cloneNode(true);
@@ -32,23 +32,6 @@ def draw(depth):
     return Picture(b"", f"{8 // depth} bytes")
 
 Panel(draw, depth=Choice("depth", [2, 1, 0], value=1))"""
-
-
-@pytest.fixture(scope="module")
-def root(tmp_path_factory):
-    """A folder with copies of the notebooks, so that the tree stays as it is."""
-    root = tmp_path_factory.mktemp("root")
-    for path in NOTEBOOKS.glob("*.ipynb"):
-        shutil.copy(path, root)
-    write(root / "broken.ipynb", notebook(code("panel", BROKEN_PANEL)))
-    return root
-
-
-@pytest.fixture(scope="module")
-def open_notebook(browser_path, root):
-    """A function from a notebook's name to its page; one JupyterLab and one browser for all tests."""
-    with start_jupyterlab(root) as address_of, start_browser() as browser:
-        yield lambda name: NotebookPage(browser, address_of(name))
 
 
 def move(control: Locator) -> None:
@@ -68,24 +51,24 @@ def move(control: Locator) -> None:
         control.click()
 
 
-def move_every_control(opened: NotebookPage) -> int:
+def move_every_control(jupyterlab: JupyterLab) -> int:
     """Move each control of each panel, each time waiting until the panel shows something else; how many."""
-    panels = opened.page.locator(".labs-panel").all()
+    panels = jupyterlab.page.locator(".labs-panel").all()
     controls = [(panel, control) for panel in panels for control in panel.locator(".labs-control").all()]
     for panel, control in controls:
         control.scroll_into_view_if_needed()
         before = panel.evaluate(SHOWN)
         move(control)
-        opened.page.wait_for_function(
-            CHANGED, arg=[panel.element_handle(), before], timeout=MOVE_TIMEOUT_S * 1000
+        jupyterlab.page.wait_for_function(
+            CHANGED, arg=[panel.element_handle(), before], timeout=MOVE_TIMEOUT_S * 1000, polling=LOOK_EVERY_MS
         )
-        opened.settle()
+        jupyterlab.wait_until_idle()
     return len(controls)
 
 
-def answer_every_prediction(opened: NotebookPage) -> int:
+def answer_every_prediction(jupyterlab: JupyterLab) -> int:
     """Move the slider of each question and commit to it, each time waiting for the answer; how many."""
-    questions = opened.page.locator(".labs-prediction").all()
+    questions = jupyterlab.page.locator(".labs-prediction").all()
     for question in questions:
         answer = question.locator(".widget-html-content").last
         before = answer.inner_text()
@@ -95,13 +78,13 @@ def answer_every_prediction(opened: NotebookPage) -> int:
     return len(questions)
 
 
-def look(opened: NotebookPage) -> None:
-    assert len(opened.page.screenshot()) > 5000  # a blank page is smaller
+def look(jupyterlab: JupyterLab) -> None:
+    assert len(jupyterlab.page.screenshot()) > 5000  # a blank page is smaller
 
 
-def keep_pictures(opened: NotebookPage, moment: str) -> None:
+def keep_pictures(jupyterlab: JupyterLab, moment: str) -> None:
     if "LABS_SCREENSHOTS" in os.environ:
-        opened.screenshots(Path(os.environ["LABS_SCREENSHOTS"]) / moment)
+        jupyterlab.screenshots(Path(os.environ["LABS_SCREENSHOTS"]) / moment)
 
 
 @pytest.mark.parametrize(
@@ -119,25 +102,26 @@ def keep_pictures(opened: NotebookPage, moment: str) -> None:
         ("09_inference_bench.ipynb", 1, 2),
     ],
 )
-def test_run_all_cells_and_move_every_control(open_notebook, name, panels, predictions):
+def test_run_all_cells_and_move_every_control(jupyterlab, name, panels, predictions):
     """At least so many panels and predictions are there, and each of them answers to a hand."""
-    opened = open_notebook(name)
-    opened.run_all()
-    look(opened)
-    keep_pictures(opened, "run")
-    assert opened.problems() == []
-    assert answer_every_prediction(opened) >= predictions
-    assert move_every_control(opened) >= panels
-    assert opened.problems() == []
-    assert opened.page.locator(".labs-error").count() == 0
-    keep_pictures(opened, "moved")
+    jupyterlab.open(name)
+    jupyterlab.run_all()
+    look(jupyterlab)
+    keep_pictures(jupyterlab, "run")
+    assert jupyterlab.problems() == []
+    assert answer_every_prediction(jupyterlab) >= predictions
+    assert move_every_control(jupyterlab) >= panels
+    assert jupyterlab.problems() == []
+    assert jupyterlab.page.locator(".labs-error").count() == 0
+    keep_pictures(jupyterlab, "moved")
 
 
-def test_a_callback_that_raises_is_seen(open_notebook):
+def test_a_callback_that_raises_is_seen(jupyterlab, root):
     """No cell shows the error of a callback: unless the kernel is heard, the panel would just stand still."""
-    opened = open_notebook("broken.ipynb")
-    opened.run_all()
-    assert opened.problems() == []
-    assert move_every_control(opened) == 1
-    assert opened.problems() == ["kernel: ZeroDivisionError: integer division or modulo by zero"]
-    assert opened.page.locator(".labs-error").count() == 1
+    write(root / "broken.ipynb", notebook(code("panel", BROKEN_PANEL)))
+    jupyterlab.open("broken.ipynb")
+    jupyterlab.run_all()
+    assert jupyterlab.problems() == []
+    assert move_every_control(jupyterlab) == 1
+    assert jupyterlab.problems() == ["kernel: ZeroDivisionError: integer division or modulo by zero"]
+    assert jupyterlab.page.locator(".labs-error").count() == 1
