@@ -103,14 +103,20 @@ def test_steps_touch_nothing_of_the_home_folder(tmp_path, monkeypatch):
 
 
 def test_each_test_is_run_by_exactly_one_step():
-    """The markers of the last three steps share all tests among them; the notebooks are all named."""
+    """The last three steps share all tests among them by mark and folder; the notebooks are all named."""
     lint, notebooks, parallel, browser, alone = run_tests.steps()
     assert lint.command == ["ruff", "check", "."]
     assert "notebooks/00_start_here.ipynb" in notebooks.command
     assert parallel.command[-1] == "not timing and not browser"
-    assert browser.command[-1] == "browser"
-    assert alone.command[-1] == "timing and not browser"
-    assert "-n" not in alone.command
+    assert browser.command[-1] == "tests/browser"
+    assert alone.command[:3] == ["pytest", "-m", "timing"]
+    texts = {str(path.relative_to(run_tests.ROOT)): path.read_text() for path in run_tests.ROOT.glob("tests/**/*.py")}
+    timing, browser_tests = (
+        {name for name, text in texts.items() if f"= pytest.mark.{mark}" in text or f"@pytest.mark.{mark}" in text}
+        for mark in ("timing", "browser")
+    )
+    assert set(alone.command[3:]) == timing
+    assert browser_tests == {name for name in texts if name.startswith("tests/browser/test_")}
 
 
 def test_journal_of_a_test_is_its_own(tmp_path):

@@ -61,6 +61,14 @@ ERROR_OUTPUTS = f"""() => {CODE_CELLS}
     .flatMap(cell => [...Array(cell.outputs.length).keys()].map(i => [cell.id, cell.outputs.get(i).toJSON()]))
     .filter(([id, output]) => output.output_type === 'error')
     .map(([id, output]) => 'cell ' + id + ': ' + output.ename + ': ' + output.evalue)"""
+# To run a cell, the page makes it the active one; the command ends when the cell has run, or failed.
+RUN_CELLS = """async ids => {
+    const notebook = jupyterapp.shell.currentWidget.content;
+    for (const id of ids) {
+        notebook.activeCellIndex = notebook.widgets.findIndex(cell => cell.model.id === id);
+        await jupyterapp.commands.execute('notebook:run-cell');
+    }
+}"""
 ALL_RUN = f"() => {CODE_CELLS}.every(cell => cell.executionCount !== null || !cell.sharedModel.source.trim())"
 
 
@@ -189,6 +197,11 @@ class JupyterLab:
         ended = f"() => ({ALL_RUN})() || ({ERROR_OUTPUTS})().length > 0"
         # Looking at all outputs takes a part of the machine that the notebook needs: not at each frame.
         self.page.wait_for_function(ended, timeout=RUN_TIMEOUT_S * 1000, polling=LOOK_EVERY_MS)
+        self.settle()
+
+    def run(self, ids: list[str]) -> None:
+        """Run these cells one after the other; the others keep the outputs that are stored in the notebook."""
+        self.page.evaluate(RUN_CELLS, ids)
         self.settle()
 
     def wait_until_idle(self, timeout_s: float = RUN_TIMEOUT_S) -> None:

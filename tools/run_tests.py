@@ -24,6 +24,8 @@ from tools.find_browser import find_browser
 ROOT = Path(__file__).resolve().parent.parent
 PARALLEL = ["-n", "4", "--dist=loadscope"]
 NBVAL = ["--nbval-lax", "--nbval-current-env", "--nbval-cell-timeout=300"]
+# With the last one, each of some hundred interpreters would compile every module and every assertion anew.
+NOT_PASSED_ON = ("MPLBACKEND", "PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE")
 NO_BROWSER = "NO CHROMIUM OR CHROME FOUND: the browser tests do not run (Debian: sudo apt install chromium)."
 
 
@@ -82,15 +84,21 @@ def steps() -> list[Step]:
         Step("lint", ["ruff", "check", "."]),
         Step("notebooks", ["pytest", *NBVAL, *PARALLEL, *notebooks]),
         Step("tests", ["pytest", *PARALLEL, "-m", "not timing and not browser"]),
-        # Each worker has a JupyterLab and a browser of its own; one file's tests may go to both.
-        Step("browser", ["pytest", "-n", "4", "--dist=worksteal", "-m", "browser"]),
-        Step("timing", ["pytest", "-m", "timing and not browser"]),
+        # Each worker has a JupyterLab and a browser of its own; one file's tests may go to all.
+        Step("browser", ["pytest", "-n", "3", "--dist=worksteal", "tests/browser"]),
+        Step("timing", ["pytest", "-m", "timing", *files_with("pytest.mark.timing")]),
     ]
+
+
+def files_with(mark: str) -> list[str]:
+    """The test files with this mark in them: to collect all others would take longer than most tests."""
+    found = [path for path in (ROOT / "tests").rglob("test_*.py") if mark in path.read_text(encoding="utf-8")]
+    return sorted(str(path.relative_to(ROOT)) for path in found)
 
 
 def environment(folder: Path) -> dict[str, str]:
     """The variables of all steps: small sizes, one thread, and folders of their own for what is written."""
-    env = {name: value for name, value in os.environ.items() if name not in ("MPLBACKEND", "PYTHONWARNINGS")}
+    env = {name: value for name, value in os.environ.items() if name not in NOT_PASSED_ON}
     for name in ("JUPYTER_CONFIG_DIR", "JUPYTER_DATA_DIR", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR"):
         env[name] = str(folder / name.lower())
     env["TMPDIR"] = tempfile.mkdtemp(dir=folder)

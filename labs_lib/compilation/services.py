@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from labs_lib.compilation.payoff import block_stack
 from labs_lib.compilation.watch import watch
 from labs_lib.machine import pinned_threads
-from labs_lib.timing import time_pair
+from labs_lib.timing import Timing, time_pair
 from labs_lib.toolchain import cold_cache, one_compile_thread
 
 if TYPE_CHECKING:
@@ -27,6 +27,10 @@ class Service:
     model: Callable[[], torch.nn.Module]
     shape: tuple[int, ...]  # of the one float32 input of each call
     calls: int  # in the life of the process
+
+
+def _blocks() -> torch.nn.Module:
+    return block_stack(256, 2)
 
 
 def _scorer() -> torch.nn.Module:
@@ -52,7 +56,7 @@ def _controller() -> torch.nn.Module:
 
 SERVICES = (
     Service("notebook", "an analyst tries a model on 20 batches, then closes the notebook",
-            lambda: block_stack(256, 2), (64, 256), 20),
+            _blocks, (64, 256), 20),
     Service("ranking", "a server normalises and activates the features of each query, two million times a day",
             _scorer, (512, 1024), 2_000_000),
     Service("controller", "a controller applies three linear maps, 16 x 16, to one row, ten million times",
@@ -60,7 +64,7 @@ SERVICES = (
     Service("short job", "a function in the cloud scores 50 arrays and ends; the next one starts from nothing",
             _scorer, (512, 1024), 50),
     Service("nightly run", "a batch job runs two blocks over three million batches, in one process",
-            lambda: block_stack(256, 2), (64, 256), 3_000_000),
+            _blocks, (64, 256), 3_000_000),
 )  # fmt: skip
 
 
@@ -80,19 +84,24 @@ class Totals:
         return ("compile",) if high <= self.eager else ("eager",)
 
 
-@cache
 def totals(service: Service) -> Totals:
-    """Measures a service on this machine, once in a process: first call and steady state, one thread."""
+    """What the calls of a service take on this machine, with one thread."""
+    first, timing = _measured(service.model, service.shape)
+    eager = service.calls * timing.naive_seconds
+    # The noise floor widens the interval: within it, this machine can't tell the two apart.
+    fastest, slowest = timing.high * timing.floor, timing.low / timing.floor
+    return Totals(eager, (first + eager / fastest, first + eager / slowest if slowest else math.inf))
+
+
+@cache
+def _measured(make: Callable[[], torch.nn.Module], shape: tuple[int, ...]) -> tuple[float, Timing]:
+    """Seconds of the first compiled call, and eager against compiled; once in a process for each model."""
     import torch
 
-    model, x = service.model(), torch.ones(service.shape)
+    model, x = make(), torch.ones(shape)
     with pinned_threads(1), cold_cache(), one_compile_thread(), watch(), torch.inference_mode():
         compiled = torch.compile(model)
         start = time.perf_counter()
         compiled(x)
         first = time.perf_counter() - start
-        timing = time_pair(lambda: model(x), lambda: compiled(x), budget_s=0.5)
-    eager = service.calls * timing.naive_seconds
-    # The noise floor widens the interval: within it, this machine can't tell the two apart.
-    fastest, slowest = timing.high * timing.floor, timing.low / timing.floor
-    return Totals(eager, (first + eager / fastest, first + eager / slowest if slowest else math.inf))
+        return first, time_pair(lambda: model(x), lambda: compiled(x), budget_s=0.5)

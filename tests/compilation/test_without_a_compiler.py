@@ -2,15 +2,12 @@
 
 import sys
 
-import pytest
-
 from labs_lib.catalogue import find
 from labs_lib.headless import execute
 from tools.normal_form import normalise, read
 from tools.notebook_format import CHECKED
 
 
-@pytest.mark.timing  # it compares times, so it takes as long as they need
 def test_the_notebook_runs_and_counts_the_same(tmp_path):
     (tmp_path / "python3").symlink_to(sys.executable)
     path = find("02").notebook

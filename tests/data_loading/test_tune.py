@@ -7,7 +7,7 @@ import pytest
 from torch.utils.data import DataLoader
 
 from labs_lib.data_loading import Photos, Rows, Setting, tune, write_photos
-from labs_lib.data_loading.planted import RemoteStream, remote_photos, slow_collate, small_set, tiny_rows
+from labs_lib.data_loading.planted import RemoteStream, remote_without_workers, slow_collate, small_set, tiny_rows
 from labs_lib.data_loading.race import MARGIN, race
 from labs_lib.data_loading.settings import Epochs, candidates
 from labs_lib.errors import LabError
@@ -165,7 +165,9 @@ def test_workers_out_of_the_race_are_ended():
 
 @pytest.mark.timing
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::UserWarning")
-@pytest.mark.parametrize("factory", [remote_photos, tiny_rows, slow_collate, small_set], ids=lambda made: made.__name__)
+@pytest.mark.parametrize(
+    "factory", [remote_without_workers, tiny_rows, slow_collate, small_set], ids=lambda made: made.__name__
+)
 def test_what_is_recommended_is_not_slower(factory):
     """Measured once more by itself, from new workers on."""
     loader, step = factory()

@@ -26,6 +26,20 @@ GROWTH = {
 }
 
 
+@pytest.fixture(autouse=True)
+def small_heap():
+    """What was there before a test is not looked at: a million objects of other tests' modules, and no leak."""
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def whole_heap(small_heap):
+    """All objects are looked at, as in a learner's process: for leaks that hang on a module."""
+    gc.unfreeze()
+
+
 @functools.cache
 def found(number):
     return leak_case(number).found
@@ -330,6 +344,7 @@ LEAKS = {
 }
 
 
+@pytest.mark.usefixtures("whole_heap")
 @pytest.mark.parametrize("name", LEAKS)
 def test_leaks_of_all_sorts_are_named(name):
     make, culprit, root = LEAKS[name]

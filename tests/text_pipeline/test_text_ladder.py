@@ -105,13 +105,20 @@ def test_the_bench_prints_the_ladder(capsys):
 
 @pytest.mark.timing
 def test_whole_corpus_arrays_beat_the_case_and_numba_beats_them():
-    """Seen on 4000 sentences: 13x to 21x, 36x to 50x; string by string 0.14x, which is what must not be written."""
-    found = text.ladder(text.sentences(4000), [BYTES, NUMBA, "NumPy, string by string"], budget_s=1)
+    """Seen on 4000 sentences: 13x to 21x, 36x to 50x."""
+    found = text.ladder(text.sentences(4000), [BYTES, NUMBA], budget_s=1)
     assert found.same
     assert found[BYTES].ratio > 6
     assert found[NUMBA].ratio > 15
-    assert found["NumPy, string by string"].ratio < 0.5
     assert np.isfinite(found.floor)
+
+
+@pytest.mark.timing
+def test_arrays_for_each_string_lose():
+    """Seen: 0.14x, which is what must not be written."""
+    found = text.ladder(text.sentences(200), ["NumPy, string by string"], budget_s=1)
+    assert found.same
+    assert found["NumPy, string by string"].ratio < 0.5
 
 
 def test_the_flat_picture_tells_the_offsets_before_and_after():
