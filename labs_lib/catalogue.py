@@ -25,6 +25,7 @@ class Lab:
     question: str
     minutes: int
     gpu: str  # "none": a GPU changes nothing; "optional": with one the lab shows more
+    commands: tuple[str, ...]  # that its module of that name brings to `python -m labs_lib`
     compiler: bool = False  # whether the lab builds C++ kernels
 
     @property
@@ -44,8 +45,9 @@ LABS = (
         file="01_static_memory_planning.ipynb",
         title="Static memory planning",
         question="How little memory does a forward pass need, and does reusing it make anything faster?",
-        minutes=40,
+        minutes=55,
         gpu="none",
+        commands=("plan", "analyze"),
     ),
     Lab(
         number="02",
@@ -53,8 +55,9 @@ LABS = (
         file="02_compilation.ipynb",
         title="Compilation",
         question="What does a compiler do to my model, and when does it pay?",
-        minutes=45,
+        minutes=65,
         gpu="optional",
+        commands=("compile-report",),
         compiler=True,
     ),
     Lab(
@@ -65,6 +68,7 @@ LABS = (
         question="Why out of memory, who holds it, and what gives it back?",
         minutes=45,
         gpu="optional",
+        commands=("fit",),
     ),
     Lab(
         number="04",
@@ -72,8 +76,9 @@ LABS = (
         file="04_data_loading.ipynb",
         title="Dataloader tuning",
         question="Is my model waiting for data, and which knob ends the wait?",
-        minutes=45,
+        minutes=50,
         gpu="optional",
+        commands=("diagnose-loader",),
     ),
     Lab(
         number="05",
@@ -81,8 +86,9 @@ LABS = (
         file="05_batched_eval.ipynb",
         title="Batched evaluation",
         question="Why is evaluating one by one slow, and what is the limit?",
-        minutes=40,
+        minutes=45,
         gpu="optional",
+        commands=("best-batch",),
         compiler=True,
     ),
     Lab(
@@ -91,8 +97,9 @@ LABS = (
         file="06_race_conditions.ipynb",
         title="Race conditions",
         question="Why does my counter lie, and how do I prove that it no longer does?",
-        minutes=45,
+        minutes=55,
         gpu="none",
+        commands=("explore",),
     ),
     Lab(
         number="07",
@@ -100,8 +107,9 @@ LABS = (
         file="07_serving.ipynb",
         title="Serving",
         question="What does a request wait for, and what does batching buy at p99?",
-        minutes=50,
+        minutes=60,
         gpu="none",
+        commands=("serve", "load-test"),
     ),
     Lab(
         number="08",
@@ -109,8 +117,9 @@ LABS = (
         file="08_text_pipeline.ipynb",
         title="Text pipelines",
         question="Why did parallelism not help, and what does?",
-        minutes=45,
+        minutes=55,
         gpu="optional",
+        commands=("augment",),
     ),
     Lab(
         number="09",
@@ -120,6 +129,7 @@ LABS = (
         question="Where does the time of a real model go, and how far is it from the machine's limit?",
         minutes=75,
         gpu="optional",
+        commands=("bench", "report", "bench-diff", "profile"),
         compiler=True,
     ),
 )

@@ -46,8 +46,14 @@ def print_result(args: argparse.Namespace, data: object, text: object) -> None:
     print(json.dumps(data, allow_nan=False) if args.json else text)
 
 
-def build_parser() -> Parser:
-    """The parser with the core's sub-commands and those of every lab that brings its own."""
+def build_parser(command: str | None = None) -> Parser:
+    """The parser with the core's sub-commands, and those of the labs.
+
+    Where `command` is one of them, only the lab that brings it is imported: to import all takes seconds.
+
+    >>> build_parser("list").parse_args(["list"]).json
+    False
+    """
     parser = Parser(prog="python -m labs_lib", description="Labs on making machine-learning code faster.")
     commands = parser.add_subparsers(metavar="COMMAND", required=True)
 
@@ -63,12 +69,14 @@ def build_parser() -> Parser:
     report.add_argument("folder", metavar="FOLDER", help="with one exported journal for each learner, NAME.jsonl")
     report.add_argument("--csv", action="store_true", help="print a table for a spreadsheet, with every exercise")
     report.set_defaults(run=_class_report)
-    for command in (doctor, listing, run, report):
-        add_json(command)
+    for own in (doctor, listing, run, report):
+        add_json(own)
 
-    for lab in LABS:
-        if module := lab.module("commands"):
-            module.register(commands)
+    bringing = [lab for lab in LABS if command in lab.commands]
+    if not bringing and command not in commands.choices:
+        bringing = LABS
+    for lab in bringing:
+        lab.module("commands").register(commands)
     return parser
 
 
@@ -79,7 +87,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     2
     """
     try:
-        args = build_parser().parse_args(argv)
+        argv = sys.argv[1:] if argv is None else argv
+        args = build_parser(argv[0] if argv else None).parse_args(argv)
         code = args.run(args)
         sys.stdout.flush()  # here, where a closed pipe can still be answered
         return code

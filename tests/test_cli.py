@@ -50,6 +50,21 @@ def test_bad_arguments_give_one_line_and_2(capsys, arguments, told):
     assert told in line
 
 
+@pytest.mark.parametrize("lab", catalogue.LABS, ids=lambda lab: lab.number)
+def test_the_catalogue_names_the_commands_of_a_lab(lab):
+    """And `python -m labs_lib` imports no other lab for them."""
+    commands = cli.Parser().add_subparsers()
+    lab.module("commands").register(commands)
+    assert tuple(commands.choices) == lab.commands
+
+
+def test_a_command_of_the_core_imports_no_lab():
+    there = "import sys; print([name for name in sys.modules if name in ('torch', 'fastapi')])"
+    program = f"from labs_lib.cli import main; main(['run', '99']); {there}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
 def test_help_lists_the_commands(capsys):
     with pytest.raises(SystemExit) as stop:
         main(["--help"])

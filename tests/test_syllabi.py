@@ -22,6 +22,11 @@ def test_each_session_fits_into_its_time(syllabus):
         assert 0 < syllabus.minutes(session) + START_HERE <= syllabus.session_minutes
 
 
+@pytest.mark.parametrize("lab", LABS, ids=lambda lab: lab.number)
+def test_a_lab_takes_its_exercises_and_a_quarter_of_an_hour(lab):
+    assert lab.minutes == 15 + sum(exercise.minutes for exercise in lab.module("exercises").EXERCISES.values())
+
+
 @pytest.mark.parametrize("syllabus", SYLLABI.values(), ids=SYLLABI)
 def test_no_lab_is_named_twice(syllabus):
     named = [lab.number for session in syllabus.sessions for lab in syllabus.labs(session)]

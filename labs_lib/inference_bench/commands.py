@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from datetime import datetime
 from pathlib import Path
@@ -12,7 +11,6 @@ from labs_lib import arguments
 from labs_lib.cli import FINE, GATE_FAILED, add_json, print_result
 from labs_lib.errors import LabError
 from labs_lib.inference_bench import profile_command
-from labs_lib.machine import PRESETS
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -41,7 +39,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     bench.add_argument(
         "--rounds", type=arguments.count, metavar="N", help="repetitions (20, and more for few configurations)"
     )
-    bench.add_argument("--preset", choices=PRESETS, help="sizes of the models; ci: the smallest (LABS_PRESET, or lab)")
+    profile_command.add_preset(bench)
     bench.add_argument(
         "--output", type=Path, metavar="DIR", help="folder of the run; an interrupted one is continued (a new folder)"
     )
@@ -63,8 +61,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
 
 
 def _bench(args: argparse.Namespace) -> int:
-    if args.preset:
-        os.environ["LABS_PRESET"] = args.preset
+    profile_command.use_preset(args)
     if not args.model and not args.all:
         raise LabError("There is no model to measure.", "", "Give --model with one or more names, or --all.")
     from labs_lib.inference_bench.bench import benchmark

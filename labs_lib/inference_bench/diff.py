@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 from labs_lib.errors import LabError
 from labs_lib.inference_bench.noise import drift, scaled, shift
-from labs_lib.inference_bench.results import OK, Result, Run
-from labs_lib.inference_bench.rows import Key
+from labs_lib.inference_bench.results import Result, Run
+from labs_lib.inference_bench.rows import OK, Key
 from labs_lib.tables import aligned, wrapped
 from labs_lib.units import time_text
 

@@ -22,15 +22,26 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from labs_lib import arguments
 from labs_lib.cli import FINE, add_json, print_result
 from labs_lib.errors import LabError
+from labs_lib.machine import PRESETS
 
 if TYPE_CHECKING:
     from labs_lib.figures import Picture
+
+
+def add_preset(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--preset", choices=PRESETS, help="sizes of the models; ci: the smallest (LABS_PRESET, or lab)")
+
+
+def use_preset(args: argparse.Namespace) -> None:
+    if args.preset:
+        os.environ["LABS_PRESET"] = args.preset
 
 
 def register(subparsers: argparse._SubParsersAction) -> None:
@@ -43,6 +54,7 @@ def register(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--batch", type=arguments.count, default=1, metavar="N", help="samples in a call (1)")
     parser.add_argument("--device", default="cpu", metavar="DEVICE", help="cpu, cuda or mps (cpu)")
     parser.add_argument("--threads", type=arguments.count, default=1, metavar="N", help="threads of torch (1)")
+    add_preset(parser)
     parser.add_argument("--trace", type=Path, metavar="FILE", help="write a Chrome trace, for ui.perfetto.dev")
     parser.add_argument("--fresh", action="store_true", help="measure the limits of this machine anew")
     parser.add_argument("--output", type=Path, metavar="DIR", help="write profile.json and two pictures there")
@@ -59,6 +71,7 @@ def _profile(args: argparse.Namespace) -> int:
     from labs_lib.inference_bench.trace import trace
     from labs_lib.roofline import roof
 
+    use_preset(args)
     if args.output:
         _folder(args.output)
     model = load(args.model, args.input).to(args.device)

@@ -8,14 +8,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 
 from labs_lib.inference_bench.noise import drift
-from labs_lib.inference_bench.rows import Key, key_of
+from labs_lib.inference_bench.rows import OK, Key, key_of
 from labs_lib.percentiles import percentile, percentile_ends
 from labs_lib.tables import aligned, wrapped
 from labs_lib.timing import Interval, median_interval
 from labs_lib.units import size_text, time_text
 
 PERCENTS = (50, 90, 95, 99)
-OK, INCOMPLETE = "ok", "incomplete"  # incomplete: rounds are missing, because the run was interrupted
+INCOMPLETE = "incomplete"  # rounds are missing, because the run was interrupted
 FACTS = ("build_seconds", "difference", "tolerance", "peak_bytes", "peak_by", "warm_up_calls")
 
 
@@ -118,7 +118,7 @@ class Run:
         return {**kept, "results": results}
 
     def rows(self) -> list[tuple[str, ...]]:
-        """Configuration, batch, p50, p99, throughput, peak, what else there is to say."""
+        """Configuration, batch, p50, p99, throughput, peak, difference of the answer, what else there is to say."""
         return [
             (
                 f"{result.key.model} {result.key.variant}",
@@ -127,6 +127,7 @@ class Run:
                 *(_latency(result.latency(percent)) for percent in (50, 99)),
                 _speed(result.throughput),
                 size_text(peak) if (peak := result.facts.get("peak_bytes")) is not None else "",
+                f"{off:.1e}" if (off := result.facts.get("difference")) and result.key.variant != "eager" else "",
                 result.status if result.status != OK else "",
             )
             for result in self.measured
@@ -137,7 +138,7 @@ class Run:
         settings, machine = self.header["settings"], self.header["machine"]
         gpu = f", {machine['gpu']}" if machine["gpu"] else ""
         where = f"{machine['cpu']}{gpu}, {settings['threads']} thread(s), {self.header['date']}"
-        notes = [f"Measured on {where}. In brackets 95 % intervals, ? where too few calls bound them. {PEAKS}"]
+        notes = [f"Measured on {where}. In brackets 95 % intervals, ? where too few calls bound them. {MEANING}"]
         models = {str(result.key.model): result.info for result in self.results if result.info}
         notes += [f"{name}: {info['note']}." for name, info in models.items() if info["note"]]
         return notes + self.reasons()
@@ -160,8 +161,11 @@ class Run:
     __repr__ = __str__
 
 
-HEAD = ("configuration", "batch", "device", "p50", "p99", "samples/s", "peak memory", "")
-PEAKS = "Peak memory is above what was there before; on a CPU it is counted."
+HEAD = ("configuration", "batch", "device", "p50", "p99", "samples/s", "peak memory", "off by", "")
+MEANING = (
+    "Peak memory is above what was there before; on a CPU it is counted. The answer is off by its largest difference "
+    "from eager's, as a part of the largest value; nothing stands there where the two are equal."
+)
 
 
 def run_of(header: Mapping[str, object], rows: Iterable[dict]) -> Run:

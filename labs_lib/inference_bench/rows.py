@@ -24,6 +24,7 @@ from labs_lib.machine import fingerprint
 SCHEMA = 1
 FILE = "rows.jsonl"
 PACKAGES = ("torch", "numpy", "torchvision", "transformers", "onnxruntime")
+OK = "ok"  # the status of what was measured
 MEASURING = ("calls", "control", "models", "rows", "sweep", "variants", "warm_up")  # whose text is the code version
 
 
@@ -103,8 +104,9 @@ def _source(name: str) -> bytes:
 class Journal:
     """The rows of a run in `folder`, read on entry and appended to; locked against other writers until the exit.
 
-    What a killed process left of a line is dropped. Raises LabError where the rows there are of other settings,
-    another machine or another version of the code, or damaged, and where another process writes them.
+    What a killed process left of a line is dropped. Raises LabError where something was measured there with other
+    settings, on another machine or by another version of the code, where rows are damaged, and where another process
+    writes them.
     """
 
     def __init__(self, folder: Path, expected: dict[str, object]) -> None:
@@ -123,11 +125,18 @@ class Journal:
                     f"Can't write {self.path}: {error.strerror}.", "", "Give another folder with --output."
                 ) from error
             lines, whole = read_lines(self.path)
+            if lines and (differing := _differing(lines[0], self.header)):
+                if any(row.get("status") == OK for row in lines[1:]):
+                    raise LabError(
+                        f"{self.path} holds a run with other {', '.join(differing)}.",
+                        "Its rows can't be continued here.",
+                        "Give another folder with --output.",
+                    )
+                lines, whole = [], 0  # it only says why nothing could be measured: a mended command begins anew
             os.ftruncate(self._file, whole)
             if not lines:
                 journal_file.append(self._file, [self.header])
             else:
-                _demand_same(self.path, lines[0], self.header)
                 self.header, *self.rows = lines
             self._stack = stack.pop_all()
         return self
@@ -160,18 +169,13 @@ def read_lines(path: Path) -> tuple[list[dict], int]:
     return lines, whole
 
 
-def _demand_same(path: Path, found: dict, expected: dict) -> None:
+def _differing(found: dict, expected: dict) -> list[str]:
+    """The names of what makes another run of it; of the settings themselves where these differ."""
     differing = [name for name in expected if name != "date" and found.get(name) != expected[name]]
-    if not differing:
-        return
     settings = found.get("settings"), expected["settings"]
-    if differing[0] == "settings" and isinstance(settings[0], dict):
-        differing = [name for name in settings[1] if settings[0].get(name) != settings[1][name]]
-    raise LabError(
-        f"{path} holds a run with other {', '.join(differing)}.",
-        "Its rows can't be continued here.",
-        "Give another folder with --output.",
-    )
+    if differing[:1] == ["settings"] and isinstance(settings[0], dict):
+        return [name for name in settings[1] if settings[0].get(name) != settings[1][name]]
+    return differing
 
 
 def key_of(row: dict) -> Key:

@@ -26,7 +26,7 @@ from labs_lib.errors import LabError
 from labs_lib.inference_bench.calls import Call, timed
 from labs_lib.inference_bench.control import Control
 from labs_lib.inference_bench.models import Benchable, load
-from labs_lib.inference_bench.rows import Journal, Key, Settings, header, key_of
+from labs_lib.inference_bench.rows import OK, Journal, Key, Settings, header, key_of
 from labs_lib.inference_bench.variants import VARIANTS, Workbench
 from labs_lib.inference_bench.warm_up import flops, peak_memory, warm_up
 from labs_lib.machine import pinned_threads
@@ -35,7 +35,7 @@ from labs_lib.units import size_text
 
 SAMPLE_S = {"ci": 0.03, "lab": 0.2, "gpu": 0.2}  # of calls in a row, or one call where that takes longer
 MOST_CALLS = 64  # in a row
-OK, UNAVAILABLE, TOO_LARGE, WRONG, FAILED = "ok", "unavailable", "does not fit", "wrong answer", "failed"
+UNAVAILABLE, TOO_LARGE, WRONG, FAILED = "unavailable", "does not fit", "wrong answer", "failed"
 
 
 def sweep(settings: Settings, folder: Path) -> Journal:

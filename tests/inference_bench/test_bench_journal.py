@@ -81,17 +81,19 @@ def test_another_writer_is_refused(tmp_path, monkeypatch):
         assert journal.rows == []
 
 
+ROW = {"kind": "round", "model": "m", "device": "cpu", "variant": "eager", "batch": 1, "round": 0, "status": "ok"}
+
+
 def test_a_half_line_is_dropped_and_a_damaged_one_refused(tmp_path):
-    row = {"kind": "round", "model": "m", "device": "cpu", "variant": "eager", "batch": 1, "round": 0, "status": "ok"}
     file = tmp_path / rows.FILE
     with Journal(tmp_path, header(SETTINGS)) as journal:
-        journal.write(row)
+        journal.write(ROW)
     whole = file.read_bytes()
     for cut in range(1, 30):
         file.write_bytes(whole[:-cut])
         with Journal(tmp_path, header(SETTINGS)) as journal:
             assert journal.rows == []
-            journal.write(row)
+            journal.write(ROW)
         assert file.read_bytes() == whole
     for damage in (b"{}\n", b"[1]\n", b"nonsense\n", b'{"kind": "run"}\n', b"\xff\n"):
         file.write_bytes(whole + damage)
@@ -122,11 +124,24 @@ def test_a_header_that_was_cut_off_begins_anew(tmp_path):
 )
 def test_rows_of_another_run_are_refused(change, says, tmp_path):
     mine = header(SETTINGS)
-    text = json.dumps(change(mine)) + "\n"
+    text = f"{json.dumps(change(mine))}\n{json.dumps(ROW)}\n"
     (tmp_path / rows.FILE).write_text(text)
     with pytest.raises(LabError, match=says), Journal(tmp_path, mine):
         pass
     assert (tmp_path / rows.FILE).read_text() == text
+
+
+def test_a_run_that_measured_nothing_makes_way(tmp_path):
+    """A model that could not be loaded leaves its reason in the folder that was asked for."""
+    reason = {**ROW, "kind": "setup", "status": "unavailable", "reason": "There is no model 'gpt3'."}
+    with Journal(tmp_path, header(SETTINGS)) as journal:
+        journal.write(reason)
+    with Journal(tmp_path, header(SETTINGS)) as journal:
+        assert journal.rows == [reason]  # the same command goes on as ever
+    mended = header(replace(SETTINGS, models=("gpt2",)))
+    with Journal(tmp_path, mended) as journal:
+        assert journal.rows == []
+    assert read_lines(tmp_path / rows.FILE)[0] == [mended]
 
 
 def test_another_date_is_no_other_run(tmp_path):

@@ -13,7 +13,7 @@ from labs_lib.inference_bench import sweep as sweep_module
 from labs_lib.inference_bench import variants
 from labs_lib.inference_bench import warm_up as warm_up_module
 from labs_lib.inference_bench.models import Info
-from labs_lib.inference_bench.results import run_of
+from labs_lib.inference_bench.results import HEAD, run_of
 from labs_lib.inference_bench.rows import Key, Settings, key_of
 from labs_lib.inference_bench.sweep import sweep
 from labs_lib.inference_bench.variants import VARIANTS, Workbench, variants_named
@@ -118,6 +118,9 @@ def test_every_variant_of_a_small_convolution_is_measured_and_right(tmp_path):
     assert peaks["bf16", 3] == 3 * feature
     assert peaks["onnx", 3] is None
     assert "ONNX" in run.results[5].facts["peak_by"]
+    off_by = {row[0].split()[-1]: row[HEAD.index("off by")] for row in run.rows()}
+    assert off_by["eager"] == off_by["inference_mode"] == ""
+    assert 1e-4 < float(off_by["bf16"]) < VARIANTS["bf16"].tolerance
 
 
 def test_a_round_times_everything_once_before_the_next_begins(tmp_path):

@@ -204,6 +204,12 @@ def test_the_command_names_denormal_layers(quick, capsys):
     assert "Denormal (counted), which can be slow: 0 (128 weights" in capsys.readouterr().out
 
 
+def test_the_preset_reaches_the_model(quick, capsys, monkeypatch):
+    monkeypatch.setenv("LABS_PRESET", "lab")
+    assert main(["profile", "--model", "distilbert", "--preset", "ci"]) == 0
+    assert "2 of 6 layers" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
