@@ -42,13 +42,14 @@ class Toolchain:
 def prepare() -> Toolchain:
     """Gives this process a compile cache of its own, removed at its end, and builds a first kernel in it.
 
-    That kernel takes long once: torch finds out what the compiler can do and, once per user and machine,
-    precompiles its headers. After it, the first call of a compiled function costs only what that function
-    needs. Where there is no C++ compiler, `backend` is "aot_eager": the captured graphs run operator by
-    operator.
+    That takes long once per user and machine: torch finds out what the compiler can do and precompiles its
+    headers. After it, the first call of a compiled function costs only what that function needs. Where there
+    is no C++ compiler, `backend` is "aot_eager": the captured graphs run operator by operator.
     """
     import torch
 
+    start = time.perf_counter()
+    _find_vector_instructions()
     folder = tempfile.mkdtemp(prefix="labs-compile-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     os.environ[CACHE] = folder
@@ -56,16 +57,25 @@ def prepare() -> Toolchain:
     compiler = hardware.compiler()
     if compiler is None:
         return Toolchain(None, "aot_eager", None)
-    start = time.perf_counter()
     with quiet(), one_compile_thread(), torch.no_grad():
         torch.compile(torch.cos)(torch.ones(64))
     return Toolchain(compiler, "inductor", time.perf_counter() - start)
+
+
+def _find_vector_instructions() -> None:
+    """Builds what torch tries the compiler with, in the user's own cache: else each new cache takes seconds for it."""
+    if hardware.compiler() is not None:
+        from torch._inductor.cpu_vec_isa import valid_vec_isa_list  # remembers its answer while the process lives
+
+        with quiet():
+            valid_vec_isa_list()
 
 
 @contextmanager
 def cold_cache() -> Iterator[None]:
     """Within the block nothing that was compiled before is known, in memory or on disk."""
     before = os.environ.get(CACHE)
+    _find_vector_instructions()  # where CACHE is not set, torch sets it
     with tempfile.TemporaryDirectory(prefix="labs-compile-", ignore_cleanup_errors=True) as folder:
         os.environ[CACHE] = folder
         forget_in_memory()

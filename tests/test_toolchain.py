@@ -3,6 +3,8 @@
 import io
 import logging
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -55,3 +57,19 @@ def test_the_compilers_logs_are_quiet_within_the_block_only(monkeypatch):
         log.error("unheard")
     log.error("heard")
     assert written.getvalue() == "heard\n"
+
+
+@pytest.mark.skipif(toolchain.hardware.compiler() is None, reason="needs a C++ compiler")
+def test_what_the_compiler_can_do_is_found_out_once_for_all_cold_caches(tmp_path):
+    """torch tries the compiler out in the cache of the moment: eight seconds for every process that starts cold."""
+    program = """
+import os, torch
+from labs_lib.toolchain import CACHE, cold_cache, one_compile_thread
+with cold_cache(), one_compile_thread(), torch.no_grad():
+    torch.compile(torch.cos)(torch.ones(64))
+    built = [name for _, _, names in os.walk(os.environ[CACHE]) for name in names if name.endswith(".cpp")]
+print(len([name for name in built if "header" not in name]))
+"""
+    env = os.environ | {toolchain.CACHE: str(tmp_path)}
+    done = subprocess.run([sys.executable, "-c", program], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout == "1\n"
