@@ -25,7 +25,7 @@ class Lab:
     question: str
     minutes: int
     gpu: str  # "none": a GPU changes nothing; "optional": with one the lab shows more
-    commands: tuple[str, ...]  # that its module of that name brings to `python -m labs_lib`
+    commands: tuple[str, ...]  # of `python -m labs_lib`, which the subject's module of that name registers
     compiler: bool = False  # whether the lab builds C++ kernels
 
     @property

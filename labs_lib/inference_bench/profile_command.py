@@ -36,10 +36,12 @@ if TYPE_CHECKING:
 
 
 def add_preset(parser: argparse.ArgumentParser) -> None:
+    """Adds the option --preset, which `bench` has too."""
     parser.add_argument("--preset", choices=PRESETS, help="sizes of the models; ci: the smallest (LABS_PRESET, or lab)")
 
 
 def use_preset(args: argparse.Namespace) -> None:
+    """From here on the preset is the one that was asked for."""
     if args.preset:
         os.environ["LABS_PRESET"] = args.preset
 
