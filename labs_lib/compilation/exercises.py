@@ -111,7 +111,7 @@ def choose_starter(service):
 
 
 def choose_solution(service):
-    found = comp.report(service.model(), torch.ones(service.shape), budget_s=0.5)
+    found = comp.report(service.model(), torch.ones(service.shape), budget_s=2)
     pays_from = found.measured.break_even
     return "compile" if pays_from is not None and pays_from < service.calls else "eager"
 
